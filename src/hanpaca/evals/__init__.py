@@ -1,0 +1,1 @@
+"""Bits per character, answers, and the report."""

@@ -1,0 +1,1 @@
+"""Write GGUF, quantize, read back."""

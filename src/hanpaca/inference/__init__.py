@@ -1,0 +1,1 @@
+"""Generate and chat with a GGUF model."""

@@ -1,0 +1,1 @@
+"""Load, fingerprint, initialise rows, adapt with LoRA, merge."""

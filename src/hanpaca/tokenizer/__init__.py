@@ -1,0 +1,1 @@
+"""Extend a vocabulary and prove what did not change."""

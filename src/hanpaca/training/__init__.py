@@ -1,0 +1,1 @@
+"""One function for pretraining and instruction tuning."""
