@@ -1,0 +1,161 @@
+"""Read a byte-level BPE tokenizer from `tokenizer.json`.
+
+The file format is that of the `tokenizers` library. A piece is written in the vocabulary with one
+visible character for each byte (GPT-2's `bytes_to_unicode`), so the space of " the" shows as "Ġ".
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models
+
+from hanpaca.errors import ArtifactError
+
+
+def _byte_characters() -> dict[int, str]:
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {byte: chr(byte) for byte in visible} | {
+        byte: chr(256 + i) for i, byte in enumerate(hidden)
+    }
+
+
+BYTE_TO_CHARACTER = _byte_characters()
+CHARACTER_TO_BYTE = {character: byte for byte, character in BYTE_TO_CHARACTER.items()}
+
+
+def piece_of_bytes(data: bytes) -> str:
+    """Write bytes the way the vocabulary does: `piece_of_bytes(" 白".encode()) == "ĠçĻ½"`."""
+    return "".join(BYTE_TO_CHARACTER[byte] for byte in data)
+
+
+def bytes_of_piece(piece: str) -> bytes:
+    """Return the bytes of a vocabulary entry; characters outside the byte alphabet stay UTF-8."""
+    return b"".join(
+        bytes([CHARACTER_TO_BYTE[c]]) if c in CHARACTER_TO_BYTE else c.encode() for c in piece
+    )
+
+
+def text_of_piece(piece: str) -> str:
+    r"""Return the text of a vocabulary entry, for people: half characters show as `\xe7\x99`."""
+    return bytes_of_piece(piece).decode(errors="backslashreplace")
+
+
+@dataclass(frozen=True)
+class ByteBPE:
+    """A byte-level BPE tokenizer.
+
+    Attributes:
+        path: where it was read from, for messages.
+        spec: the whole `tokenizer.json` as a tree; not to be changed.
+        backend: the same as a working tokenizer, without truncation and padding.
+        merges: pairs of vocabulary entries, most urgent first.
+        merges_only: the model without pre-tokenizer, normalizer and whole-word look-up.
+        ids: every entry, special ones too, and its id.
+    """
+
+    path: Path
+    spec: dict[str, Any]
+    backend: Tokenizer
+    merges: tuple[tuple[str, str], ...]
+    merges_only: models.BPE
+    ids: dict[str, int]
+
+    @property
+    def next_id(self) -> int:
+        """The id after the last one: the number of entries, where ids have no holes."""
+        return max(self.ids.values()) + 1
+
+    def split(self, piece: str) -> list[str]:
+        """Cut bytes, written as a piece, into the model's own pieces by its merges alone."""
+        return [token.value for token in self.merges_only.tokenize(piece)]
+
+
+def read_byte_bpe(folder: Path) -> ByteBPE:
+    """Read `tokenizer.json` of a Hugging Face folder (GPT-2, Llama 3, Qwen, SmolLM2 style).
+
+    Raises:
+        ArtifactError: the file is missing, damaged, random (dropout) or not byte-level BPE.
+    """
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file; give a folder with a tokenizer.json")
+    try:
+        spec = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # JSON or UTF-8
+        raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
+    return byte_bpe_of_spec(spec, path=path)
+
+
+def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
+    """Make a tokenizer from the tree of a `tokenizer.json`; `path` is for messages.
+
+    Raises:
+        ArtifactError: the tree is damaged, random (dropout) or not byte-level BPE.
+    """
+    model = spec.get("model") if isinstance(spec, dict) else None
+    if not isinstance(spec, dict) or not isinstance(model, dict):
+        raise ArtifactError(f"{path}: damaged: it has no model section; copy the file again")
+    reason = _why_not_byte_bpe(spec, model)
+    if reason:
+        raise ArtifactError(f"{path}: {reason}; only byte-level BPE without dropout can be used")
+    merges = _merges(model, path)
+    backend = Tokenizer.from_str(json.dumps(spec))
+    backend.no_truncation()
+    backend.no_padding()
+    return ByteBPE(
+        path=path,
+        spec=spec,
+        backend=backend,
+        merges=merges,
+        merges_only=models.BPE(vocab=model["vocab"], merges=merges),
+        ids=backend.get_vocab(with_added_tokens=True),
+    )
+
+
+def _why_not_byte_bpe(spec: dict[str, Any], model: dict[str, Any]) -> str:
+    kind = model.get("type", "BPE" if "merges" in model else "unknown")
+    if kind != "BPE":
+        return f"it is a {kind} tokenizer"
+    if model.get("byte_fallback"):
+        return "it is a SentencePiece-style tokenizer (byte_fallback)"
+    if model.get("dropout"):
+        return f"model.dropout is {model['dropout']}, so encoding is random"
+    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(field):
+            return f"model.{field} is {model[field]!r}"
+    byte_level = _byte_level_step(spec.get("pre_tokenizer"))
+    if byte_level is None:
+        return "its pre_tokenizer has no ByteLevel step"
+    if byte_level.get("add_prefix_space"):
+        return "its ByteLevel step adds a space before every text (add_prefix_space)"
+    return ""
+
+
+def _byte_level_step(step: object) -> dict[str, Any] | None:
+    if not isinstance(step, dict):
+        return None
+    if step.get("type") == "ByteLevel":
+        return step
+    found = (_byte_level_step(inner) for inner in step.get("pretokenizers", ()))
+    return next((inner for inner in found if inner is not None), None)
+
+
+def _merges(model: dict[str, Any], path: Path) -> tuple[tuple[str, str], ...]:
+    vocab, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(vocab, dict) or not isinstance(merges, list) or not vocab:
+        raise ArtifactError(f"{path}: damaged: model.vocab or model.merges is missing; copy again")
+    pairs = []
+    for number, merge in enumerate(merges):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        match parts:
+            case [str(left), str(right)] if {left, right, left + right} <= vocab.keys():
+                pairs.append((left, right))
+            case _:
+                raise ArtifactError(
+                    f"{path}: damaged: model.merges[{number}] is {merge!r}, not two entries of "
+                    "model.vocab that make a third; copy the file again"
+                )
+    return tuple(pairs)
