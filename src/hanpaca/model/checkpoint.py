@@ -1,0 +1,211 @@
+"""Hugging Face safetensors folders, read and written one tensor at a time.
+
+Format: https://github.com/huggingface/safetensors#format (eight bytes of header length, a JSON
+header, then the data of all tensors back to back).
+"""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from hanpaca.errors import ArtifactError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
+DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+MAX_SHARD_BYTES = 5_000_000_000
+_MAX_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor is and what it looks like, without its data."""
+
+    file: Path
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def read_headers(folder: Path) -> dict[str, TensorInfo]:
+    """Read what a folder's weights are, in the order they lie on disk.
+
+    Raises:
+        ArtifactError: A file is missing, damaged, or not what the index says.
+    """
+    headers: dict[str, TensorInfo] = {}
+    for file in _weight_files(folder):
+        for name, info in _read_header(file).items():
+            if name in headers:
+                raise ArtifactError(f"{file}: tensor {name} is also in {headers[name].file.name}")
+            headers[name] = info
+    return headers
+
+
+@contextmanager
+def opened(headers: Mapping[str, TensorInfo]) -> Iterator[Callable[[str], Tensor]]:
+    """Open the files of `headers` and give a function from tensor name to memory-mapped tensor."""
+    handles = {}
+    try:
+        for file in {info.file for info in headers.values()}:
+            handles[file] = safe_open(file, framework="pt")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{file}: damaged safetensors file: {error}") from error
+    yield lambda name: handles[headers[name].file].get_tensor(name)  # type: ignore[no-untyped-call]
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor to be written, and how to make it when its turn comes."""
+
+    name: str
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    make: Callable[[], Tensor]
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+        return prod(self.shape) * self.dtype.itemsize
+
+
+def write_weights(
+    folder: Path,
+    plan: Sequence[PlannedTensor],
+    *,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
+) -> None:
+    """Write safetensors shards (and their index) holding one tensor in memory at a time.
+
+    Args:
+        folder: Exists; nothing in it looks complete before the caller renames it.
+        plan: In the order of writing.
+        max_shard_bytes: A tensor larger than this gets a shard of its own.
+        on_bytes: Called with the number of bytes just written.
+    """
+    shards = _shards(plan, max_shard_bytes)
+    names = [
+        WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
+    for name, shard in zip(names, shards, strict=True):
+        _write_shard(folder / name, shard, on_bytes)
+    if len(shards) > 1:
+        index = {
+            "metadata": {"total_size": sum(tensor.num_bytes for tensor in plan)},
+            "weight_map": {
+                tensor.name: name
+                for name, shard in zip(names, shards, strict=True)
+                for tensor in shard
+            },
+        }
+        (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def copy_side_files(source: Path, target: Path) -> None:
+    """Copy what lies beside the weights: configuration, tokenizer, chat template."""
+    for pattern in ("*.json", "*.jinja", "*.model", "LICENSE*", "*.txt"):
+        for file in source.glob(pattern):
+            if file.name not in (INDEX, "manifest.json"):
+                shutil.copyfile(file, target / file.name)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    try:
+        tree = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        names = sorted(set(tree["weight_map"].values()))
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{folder}: neither {WEIGHTS} nor {INDEX} is here") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{folder / INDEX}: damaged index: {error}") from error
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise ArtifactError(f"{folder / INDEX}: {name!r} points outside the folder")
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder / name}: missing; {INDEX} names it: download it again")
+    return [folder / name for name in names]
+
+
+def _read_header(file: Path) -> dict[str, TensorInfo]:
+    size = file.stat().st_size
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(size - 8, _MAX_HEADER_BYTES):
+                raise ArtifactError(
+                    f"{file}: damaged or truncated: the header claims {length} bytes"
+                )
+            tree = json.loads(stream.read(length))
+        tree.pop("__metadata__", None)
+        headers = {
+            name: TensorInfo(file, DTYPES[entry["dtype"]], tuple(entry["shape"]))
+            for name, entry in sorted(tree.items(), key=lambda item: item[1]["data_offsets"])
+        }
+        ends = [entry["data_offsets"] for entry in tree.values()]
+    except (struct.error, ValueError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{file}: damaged safetensors header") from error
+    except KeyError as error:
+        raise ArtifactError(
+            f"{file}: {error} is not a type or field known here; weights are {', '.join(DTYPES)}"
+        ) from error
+    at = 0
+    for (name, info), (begin, end) in zip(headers.items(), sorted(ends), strict=True):
+        if begin != at or end - begin != info.num_bytes:
+            raise ArtifactError(f"{file}: tensor {name} does not lie where its shape says")
+        at = end
+    if size != 8 + length + at:
+        raise ArtifactError(
+            f"{file}: truncated: {size} bytes, but the header needs {8 + length + at}"
+        )
+    return headers
+
+
+def _shards(plan: Iterable[PlannedTensor], max_shard_bytes: int) -> list[list[PlannedTensor]]:
+    shards: list[list[PlannedTensor]] = [[]]
+    room = max_shard_bytes
+    for tensor in plan:
+        if shards[-1] and tensor.num_bytes > room:
+            shards.append([])
+            room = max_shard_bytes
+        shards[-1].append(tensor)
+        room -= tensor.num_bytes
+    return shards
+
+
+def _write_shard(
+    file: Path, shard: Sequence[PlannedTensor], on_bytes: Callable[[int], None]
+) -> None:
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    at = 0
+    for tensor in shard:
+        header[tensor.name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.num_bytes],
+        }
+        at += tensor.num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for tensor in shard:
+            data = tensor.make().contiguous().view(torch.uint8)
+            stream.write(data.numpy().data)
+            on_bytes(tensor.num_bytes)

@@ -1,0 +1,79 @@
+"""Open a Llama-style causal language model and its tokenizer from a local folder."""
+
+from pathlib import Path
+from typing import cast
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    LlamaForCausalLM,
+    MistralForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from hanpaca.errors import ArtifactError
+
+CausalLM = LlamaForCausalLM
+ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
+    "llama": LlamaForCausalLM,
+    "mistral": MistralForCausalLM,
+}
+
+
+def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM:
+    """Load the weights of a Hugging Face folder, in `dtype`, on the CPU.
+
+    Args:
+        folder: Holds `config.json` and safetensors weights.
+        dtype: Type of every weight in memory.
+
+    Raises:
+        ArtifactError: The folder holds no Llama-style model, or its weights are damaged.
+    """
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder}: no config.json: give a Hugging Face model folder")
+    try:
+        model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder / 'config.json'}: cannot be read: {error}") from error
+    if model_type not in ARCHITECTURES:
+        raise ArtifactError(
+            f"{folder / 'config.json'}: model_type {model_type!r} is not a Llama-style model; "
+            f"known: {', '.join(sorted(ARCHITECTURES))}"
+        )
+    try:
+        model = ARCHITECTURES[model_type].from_pretrained(
+            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(f"{folder}: the weights cannot be loaded: {error}") from error
+    return cast(CausalLM, model.train(False))
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
+    """Load `tokenizer.json` and its settings from a folder.
+
+    Raises:
+        ArtifactError: There is no readable tokenizer.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise ArtifactError(f"{folder}: no tokenizer.json: give a folder with a fast tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    return cast(PreTrainedTokenizerFast, tokenizer)
+
+
+def start_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token every document starts with: BOS, or EOS where the model has no BOS.
+
+    Raises:
+        ArtifactError: The tokenizer has neither.
+    """
+    for token_id in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        if token_id is not None:
+            return int(token_id)
+    raise ArtifactError(f"{tokenizer.name_or_path}: the tokenizer has neither BOS nor EOS token")

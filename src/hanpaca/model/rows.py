@@ -1,0 +1,119 @@
+"""Where the embedding and head rows of new pieces start.
+
+A new piece stands for the base tokens that spelled it (its *spelling*). An input row starts as the
+mean of their rows. An output row may do better than that: the model predicted the spelling
+token by token, so the logit of the new piece should be that of its first token plus the
+log-probability of the rest. The base has no output bias, but the mean final hidden state of
+the target language is close to a constant direction (63 % of the energy on SmolLM2), so a
+multiple of it acts as one.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hanpaca.model.load import CausalLM
+
+Spelling = Sequence[int]
+
+
+def mean_rows(matrix_vd: Tensor, spellings: Sequence[Spelling]) -> Tensor:
+    """Mean of the spelling's rows: (new pieces, hidden), float32.
+
+    The convex-hull start of Mundra et al. 2024 (arXiv 2407.05841).
+    """
+    return torch.stack([matrix_vd[list(ids)].float().mean(dim=0) for ids in spellings])
+
+
+def first_piece_rows(
+    matrix_vd: Tensor,
+    spellings: Sequence[Spelling],
+    *,
+    log_rest: Sequence[float],
+    mean_hidden_d: Tensor,
+    nats: float,
+) -> Tensor:
+    """First token's head row, moved along the mean hidden state: (new pieces, hidden), float32.
+
+    On a hidden state equal to the mean, the logit is that of the first token plus
+    `log_rest + nats`.
+
+    Args:
+        matrix_vd: The base's head, (vocabulary, hidden).
+        spellings: Base tokens of each new piece.
+        log_rest: log p(rest of the spelling | its first token) in the target text, in nats.
+        mean_hidden_d: Mean final hidden state over target-language text.
+        nats: Added to every new logit: the new piece also takes the probability that its
+            spelling had in contexts where the first token alone was unlikely.
+    """
+    first_nd = torch.stack([matrix_vd[ids[0]].float() for ids in spellings])
+    mean_d = mean_hidden_d.float()
+    direction_d = mean_d / mean_d.square().sum()
+    shift_n1 = torch.tensor(log_rest, dtype=torch.float32).add(nats).unsqueeze(1)
+    return first_nd + shift_n1 * direction_d
+
+
+def log_rest_given_first(
+    spellings: Sequence[Spelling],
+    piece_counts: Sequence[int],
+    base_counts: Mapping[int, int],
+) -> list[float]:
+    """Log p(rest of the spelling | its first token), from counts on the target text, in nats.
+
+    Args:
+        spellings: Base tokens of each new piece.
+        piece_counts: How often each new piece occurs with the extended tokenizer.
+        base_counts: How often each base token occurs with the base tokenizer.
+    """
+    smoothed = [
+        (count + 0.5) / (base_counts.get(ids[0], 0) + 1.0)
+        for ids, count in zip(spellings, piece_counts, strict=True)
+    ]
+    return torch.tensor(smoothed).clamp(max=1.0).log().tolist()
+
+
+@torch.inference_mode()
+def mean_hidden_state(model: CausalLM, sequences: Iterable[Sequence[int]]) -> Tensor:
+    """Mean over all tokens of the hidden state the head reads: (hidden,), float32."""
+    total_d = torch.zeros(model.config.hidden_size)
+    num_tokens = 0
+    for ids in sequences:
+        hidden_td = model.model(input_ids=torch.tensor([list(ids)]), use_cache=False)[0][0]
+        total_d += hidden_td.float().sum(dim=0)
+        num_tokens += hidden_td.shape[0]
+    return total_d / max(num_tokens, 1)
+
+
+def grow_model(
+    model: CausalLM, folder: Path, *, num_old: int, input_rows: Tensor, output_rows: Tensor | None
+) -> None:
+    """Write the model with its new rows as a Hugging Face folder; every old row stays as it is.
+
+    Args:
+        model: Changed in place: give a freshly loaded one.
+        folder: Gets config and safetensors; the tokenizer is the caller's to write.
+        num_old: Rows to keep, the size of the base tokenizer; padding rows beyond are dropped.
+        input_rows: (new pieces, hidden).
+        output_rows: (new pieces, hidden); None keeps a tied head tied. Given for a tied model,
+            they untie it.
+    """
+    embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
+    dtype = embedding.dtype
+    grown_in = torch.cat([embedding.detach()[:num_old], input_rows.to(dtype)])
+    grown_out = grown_in
+    if output_rows is not None:
+        grown_out = torch.cat([head.detach()[:num_old], output_rows.to(dtype)])
+        model.config.tie_word_embeddings = False
+    model.config.vocab_size = len(grown_in)
+    model.model.embed_tokens = torch.nn.Embedding(
+        len(grown_in), grown_in.shape[1], _weight=grown_in
+    )
+    model.lm_head = torch.nn.Linear(1, 1, bias=False, dtype=dtype)
+    model.lm_head.weight = (
+        model.model.embed_tokens.weight
+        if output_rows is None
+        else torch.nn.Parameter(grown_out, requires_grad=False)
+    )
+    model.save_pretrained(folder)
