@@ -24,7 +24,8 @@ def mean_rows(matrix_vd: Tensor, spellings: Sequence[Spelling]) -> Tensor:
 
     The convex-hull start of Mundra et al. 2024 (arXiv 2407.05841).
     """
-    return torch.stack([matrix_vd[list(ids)].float().mean(dim=0) for ids in spellings])
+    rows = [matrix_vd[list(ids)].float().mean(dim=0) for ids in spellings]
+    return torch.stack(rows) if rows else torch.empty(0, matrix_vd.shape[1])
 
 
 def first_piece_rows(

@@ -1,0 +1,29 @@
+"""60-chat: the instruction adapter folded into the pretrained model, with its chat template."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hanpaca.model.load import load_tokenizer
+from hanpaca.pipeline import merged, sft
+from hanpaca.pipeline.job import Job
+from hanpaca.recipe import Recipe
+
+NAME = "60-chat"
+VERSION = 1
+READS = (merged.NAME, sft.NAME)
+_TEMPLATE = "chat_template.jinja"
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides this stage's output."""
+    return {"template": recipe.sft.template}
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Merge the model of 40-merged with the adapter of 50-sft."""
+    model = job.stage(merged.NAME)
+    metrics = merged.merge_into(job, NAME, model, job.stage(sft.NAME), folder)
+    template = sft.chat_template(load_tokenizer(model), job.recipe.sft)
+    (folder / _TEMPLATE).write_text(template, encoding="utf-8")
+    return metrics

@@ -1,0 +1,52 @@
+"""70-gguf: the chat model as one file for each type asked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from hanpaca.pipeline import chat
+from hanpaca.pipeline.formats import folder_to_gguf
+from hanpaca.pipeline.job import Job
+from hanpaca.pipeline.progress import bytes_progress
+from hanpaca.recipe import Recipe
+
+NAME = "70-gguf"
+VERSION = 1
+READS = (chat.NAME,)
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides this stage's output."""
+    return {**recipe.gguf.model_dump(mode="json"), "name": recipe.name}
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Write every type from the model of 60-chat."""
+    model = job.stage(chat.NAME)
+    metadata = fingerprints(model, job.base)
+    sizes = {}
+    for file_type in job.recipe.gguf.types:
+        summary = folder_to_gguf(
+            model,
+            folder / file_name(job.recipe, file_type),
+            file_type=file_type,
+            metadata=metadata,
+            on_bytes=bytes_progress(job, NAME, f"writing {file_type}"),
+        )
+        sizes[file_type] = summary.num_bytes
+    return {"num_bytes": sizes}
+
+
+def file_name(recipe: Recipe, file_type: str) -> str:
+    """What a file is called."""
+    return f"{recipe.name}.{file_type}.gguf"
+
+
+def fingerprints(model: Path, base: Path) -> dict[str, str]:
+    """What a GGUF file says about where it comes from."""
+    return {
+        "hanpaca.base.fingerprint": model_fingerprint(base),
+        "hanpaca.model.fingerprint": model_fingerprint(model),
+        "hanpaca.tokenizer.fingerprint": tokenizer_fingerprint(model),
+    }

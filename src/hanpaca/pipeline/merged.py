@@ -1,0 +1,48 @@
+"""40-merged: the pretraining adapter folded into its base."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hanpaca.model.merge import MergeSummary, merge_adapter
+from hanpaca.pipeline import base, pretrain
+from hanpaca.pipeline.job import Job
+from hanpaca.pipeline.progress import bytes_progress
+from hanpaca.recipe import Recipe
+
+NAME = "40-merged"
+VERSION = 1
+READS = (base.NAME, pretrain.NAME)
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """Nothing of the recipe matters here."""
+    return {}
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Merge the model of 20-base with the adapter of 30-pretrain."""
+    return merge_into(job, NAME, job.stage(base.NAME), job.stage(pretrain.NAME), folder)
+
+
+def merge_into(job: Job, stage: str, model: Path, adapter: Path, folder: Path) -> dict[str, Any]:
+    """Merge into an existing stage folder."""
+    output = folder / "merging"
+    shutil.rmtree(output, ignore_errors=True)
+    summary = merge_adapter(model, adapter, output, on_bytes=bytes_progress(job, stage, "merging"))
+    for file in output.iterdir():
+        file.rename(folder / file.name)
+    output.rmdir()
+    return merge_metrics(summary)
+
+
+def merge_metrics(summary: MergeSummary) -> dict[str, Any]:
+    """What of a merge is worth keeping."""
+    return {
+        "num_tensors": summary.num_tensors,
+        "num_changed": summary.num_changed,
+        "largest_change": {
+            name: round(value, 6) for name, value in summary.largest_change.items()
+        },
+    }

@@ -1,0 +1,80 @@
+"""30-pretrain: LoRA and new rows learn the new language from text, with replay of the old one."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from hanpaca.data.pack import Blocks, content_hash, document_sequence, mix, pack
+from hanpaca.model.load import load_tokenizer, start_token
+from hanpaca.pipeline import base, data
+from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
+from hanpaca.pipeline.job import Job
+from hanpaca.pipeline.jsonl import read_texts
+from hanpaca.pipeline.progress import training_progress
+from hanpaca.recipe import Recipe, TrainingSection
+
+NAME = "30-pretrain"
+VERSION = 1
+READS = (data.NAME, base.NAME)
+PROBED_TEXTS = 24
+_PROMPT_CHARACTERS = 5
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides this stage's output."""
+    return {**recipe.pretrain.model_dump(mode="json"), "seed": recipe.seed}
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Pack, mix, train; the adapter belongs to the model of stage 20-base."""
+    settings, source, model = job.recipe.pretrain, job.stage(data.NAME), job.stage(base.NAME)
+    tokenizer = load_tokenizer(model)
+    heldout = read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS]
+    blocks = mix(
+        pack_texts(tokenizer, read_texts(source / data.TEXT), settings),
+        replay_blocks(tokenizer, read_texts(source / data.REPLAY), settings),
+        num_blocks=num_blocks(settings),
+        share=settings.replay_fraction,
+        seed=job.recipe.seed,
+    )
+    opening = tokenizer.encode(heldout[0][:_PROMPT_CHARACTERS], add_special_tokens=False)
+    metrics = train_adapter(
+        model,
+        blocks,
+        folder=folder,
+        section=settings,
+        seed=job.recipe.seed,
+        num_new_rows=base.num_new_rows(job),
+        probe=ProbeTexts(heldout, [start_token(tokenizer), *opening]),
+        on_progress=training_progress(job, NAME, folder),
+    )
+    return {**metrics, "blocks_sha256": content_hash(blocks)}
+
+
+def pack_texts(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings: TrainingSection
+) -> Blocks:
+    """Documents between their start and end tokens, in blocks."""
+    start, end = start_token(tokenizer), int(tokenizer.eos_token_id)
+    encoded = tokenizer(list(texts), add_special_tokens=False).input_ids
+    return pack(
+        (document_sequence(ids, start_id=start, end_id=end) for ids in encoded),
+        block_tokens=settings.block_tokens,
+        pad_id=end,
+    )
+
+
+def replay_blocks(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings: TrainingSection
+) -> Blocks | None:
+    """Blocks of the old language, if the recipe wants any."""
+    if settings.replay_fraction == 0 or not texts:
+        return None
+    return pack_texts(tokenizer, texts, settings)
+
+
+def num_blocks(settings: TrainingSection) -> int:
+    """How many blocks make up the tokens the recipe asks for."""
+    return settings.num_tokens // settings.block_tokens

@@ -1,0 +1,109 @@
+"""50-sft: LoRA learns to answer; the loss is on the answers only."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerFast
+
+from hanpaca.data.conversations import ALPACA, CHATML, Conversation, encode_conversation
+from hanpaca.data.pack import Blocks, content_hash, mix, pack
+from hanpaca.errors import RecipeError
+from hanpaca.model.load import load_tokenizer
+from hanpaca.pipeline import base, data, merged
+from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
+from hanpaca.pipeline.job import Job
+from hanpaca.pipeline.jsonl import read_jsonl, read_texts
+from hanpaca.pipeline.pretrain import PROBED_TEXTS, num_blocks, replay_blocks
+from hanpaca.pipeline.progress import training_progress
+from hanpaca.recipe import Recipe, SftSection
+
+NAME = "50-sft"
+VERSION = 1
+READS = (data.NAME, merged.NAME)
+_TEMPLATES = {"chatml": CHATML, "alpaca": ALPACA}
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides this stage's output."""
+    return {**recipe.sft.model_dump(mode="json"), "seed": recipe.seed}
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Encode, mask, pack, mix, train; the adapter belongs to the model of stage 40-merged."""
+    settings, source, model = job.recipe.sft, job.stage(data.NAME), job.stage(merged.NAME)
+    tokenizer = load_tokenizer(model)
+    tokenizer.chat_template = chat_template(tokenizer, settings)
+    conversations = data.stored_conversations(source / data.CONVERSATIONS)
+    replay = replay_blocks(tokenizer, read_texts(source / data.REPLAY), settings)
+    blocks = mix(
+        pack_conversations(tokenizer, conversations, settings),
+        replay,
+        num_blocks=num_blocks(settings),
+        share=settings.replay_fraction,
+        seed=job.recipe.seed,
+    )
+    question = next(read_jsonl(source / data.QUESTIONS), {"question": "你好"})["question"]
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+    )
+    metrics = train_adapter(
+        model,
+        blocks,
+        folder=folder,
+        section=settings,
+        seed=job.recipe.seed,
+        num_new_rows=base.num_new_rows(job),
+        probe=ProbeTexts(
+            read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS],
+            tokenizer.encode(prompt, add_special_tokens=False),
+        ),
+        on_progress=training_progress(job, NAME, folder),
+    )
+    return {**metrics, "blocks_sha256": content_hash(blocks)}
+
+
+def chat_template(tokenizer: PreTrainedTokenizerFast, settings: SftSection) -> str:
+    """The Jinja template conversations are written with.
+
+    Raises:
+        RecipeError: `base` is asked for, but the base model has none.
+    """
+    template = _TEMPLATES.get(settings.template, tokenizer.chat_template)
+    if not isinstance(template, str):
+        raise RecipeError(
+            "sft.template: the base model has no chat template of its own; set it to alpaca"
+        )
+    return template
+
+
+def pack_conversations(
+    tokenizer: PreTrainedTokenizerFast,
+    conversations: Sequence[Conversation],
+    settings: SftSection,
+) -> Blocks:
+    """Conversations as labelled blocks, as many as the recipe's tokens need.
+
+    A conversation longer than a block loses its end.
+    """
+
+    def render(messages: list[dict[str, str]], prompt: bool) -> str:
+        text = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=prompt
+        )
+        return str(text)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    sequences = []
+    size = 0
+    for conversation in conversations:
+        if size > 1.1 * settings.num_tokens:
+            break
+        ids, labels = encode_conversation(conversation, render=render, encode=encode)
+        sequences.append((ids[: settings.block_tokens], labels[: settings.block_tokens]))
+        size += len(sequences[-1][0])
+    return pack(
+        sequences, block_tokens=settings.block_tokens, pad_id=int(tokenizer.eos_token_id)
+    )

@@ -1,0 +1,83 @@
+"""Where a base model comes from: a folder, a GGUF file, an installed package, or the hub."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.pipeline.formats import gguf_to_folder
+from hanpaca.recipe import Recipe
+from hanpaca.runs import Artifact, describe_file
+
+_WEIGHTS = (".safetensors", ".gguf")
+
+
+def resolve_base(recipe: Recipe, tell: Callable[[str], None]) -> tuple[Path, list[Artifact]]:
+    """Make the base available as a Hugging Face folder.
+
+    A GGUF file is dequantized once, into the cache (`$XDG_CACHE_HOME/hanpaca`), under its hash. A
+    hub id is downloaded by huggingface_hub into its own cache; nothing else uses the network.
+
+    Args:
+        recipe: Its `base` and `base_sha256`.
+        tell: Called when something takes time.
+
+    Returns:
+        The folder, and the files of the base as a stage's inputs.
+
+    Raises:
+        ArtifactError: There is no such model, or its hash is not the recipe's.
+        ResourceError: A download failed.
+    """
+    path = recipe.locate(recipe.base)
+    if path.is_dir():
+        return path, _folder_inputs(path, recipe.base)
+    if path.suffix == ".gguf":
+        source = describe_file(path, name=recipe.base)
+        if recipe.base_sha256 not in (None, source.sha256):
+            raise ArtifactError(
+                f"{path}: its sha256 is {source.sha256}, the recipe's base_sha256 is "
+                f"{recipe.base_sha256}: another version, or damaged"
+            )
+        folder = cache_folder() / "models" / source.sha256[:16]
+        if not folder.is_dir():
+            tell(f"Dequantizing {path.name}")
+            gguf_to_folder(path, folder)
+        return folder, [source]
+    if path.exists():
+        raise ArtifactError(f"{path}: a base is a folder or a .gguf file")
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.base):
+        tell(f"Downloading {recipe.base} from the hub")
+        folder = _download(recipe.base)
+        return folder, _folder_inputs(folder, recipe.base)
+    raise ArtifactError(f"base: {path} does not exist; give a folder, a .gguf file or a hub id")
+
+
+def cache_folder() -> Path:
+    """Where converted bases are kept."""
+    root = os.environ.get("XDG_CACHE_HOME")
+    return (Path(root) if root else Path.home() / ".cache") / "hanpaca"
+
+
+def _folder_inputs(folder: Path, name: str) -> list[Artifact]:
+    files = sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix in _WEIGHTS or file.name in ("config.json", "tokenizer.json")
+    )
+    return [describe_file(file, name=f"{name}/{file.name}") for file in files]
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.model"])
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ResourceError(
+            f"base: {hub_id} is no local path and cannot be downloaded from the hub: {error}"
+        ) from error

@@ -1,0 +1,75 @@
+"""10-tokenizer: new pieces for the base's vocabulary, and the proof that nothing else changed."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hanpaca.errors import ArtifactError
+from hanpaca.pipeline import data
+from hanpaca.pipeline.job import Job
+from hanpaca.pipeline.jsonl import read_texts, write_jsonl
+from hanpaca.recipe import Recipe
+from hanpaca.tokenizer import audit_extension, extend_byte_bpe, write_extension
+
+NAME = "10-tokenizer"
+VERSION = 1
+READS = (data.NAME,)
+SPELLINGS = "spellings.jsonl"
+AUDIT = "audit.json"
+
+
+_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+
+
+def section(recipe: Recipe) -> dict[str, Any]:
+    """What of the recipe decides this stage's output."""
+    return recipe.tokenizer.model_dump(mode="json")
+
+
+def work(job: Job, folder: Path) -> Mapping[str, Any]:
+    """Extend the tokenizer on the text that is learned from; audit it on what is held out."""
+    settings = job.recipe.tokenizer
+    source = job.stage(data.NAME)
+    spellings: tuple[tuple[int, ...], ...] = ()
+    if settings.num_pieces == 0:
+        copy_tokenizer(job.base, folder)
+    else:
+        extension = extend_byte_bpe(
+            job.base,
+            read_texts(source / data.TEXT),
+            num_pieces=settings.num_pieces,
+            scripts=settings.scripts,
+        )
+        write_extension(extension, job.base, folder)
+        spellings = extension.spellings
+    write_jsonl(folder / SPELLINGS, ({"spelling": spelling} for spelling in spellings))
+    audit = audit_extension(
+        job.base,
+        folder,
+        texts=read_texts(source / data.TEXT_HELDOUT),
+        protected=read_texts(source / data.REPLAY_HELDOUT),
+        scripts=settings.scripts,
+    )
+    text = json.dumps(asdict(audit), ensure_ascii=False, indent=2)
+    (folder / AUDIT).write_text(text, encoding="utf-8")
+    if audit.num_changed_protected or audit.dead_pieces:
+        raise ArtifactError(
+            f"{folder / AUDIT}: the extension has dead pieces or changes text it must not change"
+        )
+    return {
+        "num_pieces": audit.num_pieces_after,
+        "tokens_per_character_before": round(audit.target_tokens_per_character_before, 4),
+        "tokens_per_character_after": round(audit.target_tokens_per_character_after, 4),
+        "num_dead_pieces": len(audit.dead_pieces),
+        "num_changed_protected": audit.num_changed_protected,
+    }
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the files that make up a tokenizer."""
+    for name in _FILES:
+        if (source / name).exists():
+            shutil.copyfile(source / name, target / name)
