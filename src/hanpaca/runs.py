@@ -1,394 +1,348 @@
 """Run folders: where a stage writes, and the proof of what it wrote.
 
-A stage works in `<run>/NN-name.partial`; the folder gets its own name only when its manifest is
-written, so a folder without a suffix is always whole. Every path in a manifest is relative: to
-the run folder for what stages made, as the recipe writes it for what came from outside.
+A stage works in `<run>/<stage>.partial`. The folder gets its name only once its manifest is
+written, so a folder without `.partial` is always whole. A manifest names every file the stage
+read and wrote with its hash, and ends with a hash of itself: one changed byte anywhere in the run
+folder is found and its stage named.
 """
 
-import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
 import json
-import logging
 import os
 import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 from hanpaca.errors import ArtifactError, ResourceError
 
 MANIFEST = "manifest.json"
-CHECKPOINTS = "checkpoints"
-PROGRESS = "progress.json"
-LOCK = "run.lock"
 SCHEMA_VERSION = 1
-
-_KEY = "stage.key"
-_PARTIAL, _OLD = ".partial", ".old"
-_DIGEST = "manifest_sha256"
-_PACKAGES = (
-    "hanpaca torch transformers peft accelerate tokenizers safetensors numpy gguf xllamacpp "
-    "pydantic pyyaml"
-).split()
-
-_log = logging.getLogger(__name__)
+CHECKPOINTS = "checkpoints"
+"""Inside a stage folder: what an interrupted stage goes on from; removed when it is done."""
+PROGRESS = "progress.json"
+_KEY = "key"
+_PARTIAL = ".partial"
+_LOCK = ".lock"
+_CHUNK_BYTES = 1 << 20
+_PACKAGES = ("hanpaca", "torch", "transformers", "peft", "tokenizers", "gguf", "xllamacpp")
 
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file, by content. `external` says that no stage of the run made it."""
+    """A file, by content."""
 
     path: str
+    """Relative to the run folder, or for a file from outside as the recipe names it."""
     sha256: str
     num_bytes: int
-    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a stage was given, and what it made of it; `seconds` counts its last attempt."""
+    """What a stage was given, and what it made of it."""
 
-    schema_version: int
     stage: str
     stage_version: int
     key: str
     config: Mapping[str, Any]
-    inputs: Mapping[str, tuple[Artifact, ...]]
+    inputs: tuple[Artifact, ...]
     outputs: tuple[Artifact, ...]
     metrics: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    environment: Mapping[str, str]
     started: str
+    """UTC, ISO 8601."""
     seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class StageOutcome:
-    """What `run_stage` did: `skipped` where the same work was already there."""
-
-    manifest: Manifest
-    skipped: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """A file that `verify_run` looked at; only an external input may be `not present`."""
-
-    stage: str
-    artifact: Artifact
-    state: Literal["unchanged", "not present"]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a stage is: `rate` in steps a second."""
-
-    step: int
-    num_steps: int
-    rate: float
-    seconds_left: float
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """A stage as `hanpaca status` shows it; `started` is UTC, `num_bytes` all its files."""
+    """Where one stage of a run stands."""
 
     stage: str
-    state: Literal["done", "partial", "absent"]
-    started: str | None = None
+    state: str
+    """`done`, `interrupted` or `absent`."""
     seconds: float | None = None
-    num_bytes: int = 0
-    progress: Progress | None = None
+    num_bytes: int | None = None
+    progress: Mapping[str, Any] | None = None
+    """What the interrupted or running stage last told."""
 
 
 def describe_file(path: Path, *, name: str) -> Artifact:
-    """Hash a file that comes from outside the run.
-
-    Args:
-        path: Where it is now.
-        name: How the manifest calls it: as the recipe does, never by an absolute path.
+    """Hash one file.
 
     Raises:
         ArtifactError: It cannot be read.
     """
-    return Artifact(name, *_hash(path), external=True)
-
-
-def _hash(path: Path) -> tuple[str, int]:
+    digest = hashlib.sha256()
     try:
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return digest, os.fstat(stream.fileno()).st_size
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        return Artifact(name, digest.hexdigest(), path.stat().st_size)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def stage_key(
-    stage: str,
-    *,
-    version: int,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Sequence[Artifact]],
+    stage: str, version: int, config: Mapping[str, Any], inputs: Sequence[Artifact]
 ) -> str:
-    """Hash all that decides a stage's output: the same key needs no second run.
+    """Hash all that decides a stage's output: same key, same output, no need to run.
 
     Args:
-        stage: Name of the stage, `10-tokenizer`.
-        version: Raised by whoever changes what the stage makes of the same inputs.
-        config: The choices it depends on, JSON-safe.
-        inputs: Role -> files; their order counts, their names do not.
-
-    Returns:
-        64 hexadecimal digits.
+        stage: Its name, such as `10-tokenizer`.
+        version: Raised when the stage comes to make something else of the same inputs.
+        config: Its part of the recipe, JSON-safe.
+        inputs: Every file it reads.
     """
-    hashes = {role: [artifact.sha256 for artifact in files] for role, files in inputs.items()}
-    text = json.dumps([f"{stage}@{version}", config, hashes], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    files = sorted((artifact.path, artifact.sha256) for artifact in inputs)
+    return _digest([SCHEMA_VERSION, f"{stage}@{version}", config, files])
 
 
 def run_stage(
     folder: Path,
     *,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, Sequence[Artifact]],
     version: int,
+    config: Mapping[str, Any],
+    inputs: Sequence[Artifact],
     work: Callable[[Path], Mapping[str, Any]],
-) -> StageOutcome:
+) -> tuple[Manifest, bool]:
     """Run `work` in a folder of its own, unless the very same work is already there.
 
     Args:
-        folder: Where the outputs end up, `<run>/NN-name`.
-        config: The stage's choices, JSON-safe.
-        inputs: Role -> every file that `work` reads in that role.
+        folder: Where the outputs end up; its name is the stage's.
         version: See `stage_key`.
-        work: Writes into the folder it is given, and returns its metrics, JSON-safe. After an
-            interruption it gets the same folder again, with all that it had written. What it
-            leaves under `checkpoints/` is deleted when it is done.
+        config: See `stage_key`.
+        inputs: See `stage_key`.
+        work: Writes its outputs into the folder it is given and returns its metrics. If an
+            earlier attempt at the same work was interrupted, that folder still holds what it left.
 
     Returns:
-        The manifest as it stands in `folder`, and whether the work was skipped.
+        The manifest, and whether the stage was skipped.
     """
-    key = stage_key(folder.name, version=version, config=config, inputs=inputs)
-    partial = _beside(folder, _PARTIAL)
-    _put_back(folder)
-    if done := _same_work(folder, key):
-        return StageOutcome(done, skipped=True)
-    if done := _same_work(partial, key):  # it was interrupted just before its last step
-        _publish(partial, folder)
-        return StageOutcome(done, skipped=True)
-    _prepare(partial, key)
-    started, clock = datetime.now(UTC), time.monotonic()
-    metrics = json.loads(json.dumps(work(partial)))  # not JSON-safe: say so before tidying up
-    seconds = round(time.monotonic() - clock, 3)
+    key = stage_key(folder.name, version, config, inputs)
+    if finished := _finished(folder, key):
+        return finished, True
+    partial = folder.with_name(folder.name + _PARTIAL)
+    if not (partial / _KEY).exists() or (partial / _KEY).read_text() != key:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        write_atomically(partial / _KEY, key)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    metrics = work(partial)
+    shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
+    for leftover in (_KEY, PROGRESS):
+        (partial / leftover).unlink(missing_ok=True)
     manifest = Manifest(
-        schema_version=SCHEMA_VERSION,
         stage=folder.name,
         stage_version=version,
         key=key,
         config=config,
-        inputs={role: tuple(files) for role, files in inputs.items()},
-        outputs=_tidy_and_hash(partial, stage=folder.name),
+        inputs=tuple(inputs),
+        outputs=tuple(
+            describe_file(path, name=f"{folder.name}/{path.relative_to(partial).as_posix()}")
+            for path in _files(partial)
+        ),
         metrics=metrics,
         environment=environment(),
         started=started.isoformat(timespec="seconds"),
-        seconds=seconds,
+        seconds=round(time.perf_counter() - clock, 2),
     )
     write_atomically(partial / MANIFEST, _render(manifest))
-    _publish(partial, folder)
-    return StageOutcome(read_manifest(folder), skipped=False)
-
-
-def _beside(folder: Path, suffix: str) -> Path:
-    return folder.with_name(folder.name + suffix)
-
-
-def _put_back(folder: Path) -> None:
-    """Mend what an interruption between the two renames of `_publish` leaves."""
-    old = _beside(folder, _OLD)
-    if old.exists() and folder.exists():
-        shutil.rmtree(old)
-    elif old.exists():
-        old.rename(folder)
-
-
-def _same_work(folder: Path, key: str) -> Manifest | None:
-    """The manifest, if the folder holds this work, whole. Sizes only: hashing is `verify_run`'s."""
-    if not (folder / MANIFEST).exists():
-        return None
-    try:
-        manifest = read_manifest(folder)
-    except ArtifactError as error:
-        _log.warning("%s; the stage is done again", error)
-        return None
-    if manifest.key != key:
-        return None
-    for output in manifest.outputs:
-        path = folder / PurePosixPath(output.path).relative_to(manifest.stage)
-        if not path.is_file() or path.stat().st_size != output.num_bytes:
-            _log.warning("%s: is missing or of another size; the stage is done again", path)
-            return None
-    return manifest
-
-
-def _prepare(partial: Path, key: str) -> None:
-    mark = partial / _KEY
-    if not (mark.is_file() and mark.read_bytes() == key.encode()):
-        if partial.exists():
-            shutil.rmtree(partial)
-        partial.mkdir(parents=True)
-        write_atomically(mark, key)
-
-
-def _tidy_and_hash(partial: Path, *, stage: str) -> tuple[Artifact, ...]:
-    if (partial / CHECKPOINTS).exists():
-        shutil.rmtree(partial / CHECKPOINTS)
-    for name in (PROGRESS, _KEY, MANIFEST):
-        (partial / name).unlink(missing_ok=True)
-    outputs = []
-    for path in _files(partial):
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())  # a manifest must never outlive what it lists
-        name = PurePosixPath(stage) / path.relative_to(partial).as_posix()
-        outputs.append(Artifact(str(name), *_hash(path)))
-    return tuple(outputs)
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if not path.is_dir())
-
-
-def _publish(partial: Path, folder: Path) -> None:
-    old = _beside(folder, _OLD)
-    if folder.exists():
-        folder.rename(old)
+    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    _sync_folder(folder.parent)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            stream.write(content.encode() if isinstance(content, str) else content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _render(manifest: Manifest) -> str:
-    return _with_digest(asdict(manifest))
-
-
-def _with_digest(tree: Mapping[str, Any]) -> str:
-    rest = {name: value for name, value in tree.items() if name != _DIGEST}
-    digest = hashlib.sha256(json.dumps(rest).encode()).hexdigest()
-    return json.dumps({**rest, _DIGEST: digest}, indent=2, ensure_ascii=False) + "\n"
+    return manifest, False
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a stage, which carries a digest of itself as its last line.
+    """Read a stage's manifest and check that it is the one the stage wrote.
 
     Raises:
-        ArtifactError: It is missing, damaged or edited, of another version, or of another stage.
+        ArtifactError: It is missing, damaged or edited; names the file and the stage.
     """
     path = folder / MANIFEST
-    stage = folder.name.removesuffix(_PARTIAL)
-    redo = f"delete the folder {folder.name} and run stage {stage} again"
-    try:
-        content = path.read_bytes()
-        tree = json.loads(content)
-        # Compared as bytes: a changed space is a change, too.
-        whole = isinstance(tree, dict) and _with_digest(tree).encode() == content
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: is missing, so stage {stage} is not whole; {redo}") from error
-    except ValueError:
-        whole = False
-    if not whole:
-        raise ArtifactError(f"{path}: the manifest of stage {stage} was damaged or edited; {redo}")
-    if tree.get("schema_version") != SCHEMA_VERSION:
-        raise ArtifactError(f"{path}: was written by another version of hanpaca; {redo}")
-    manifest = _from_tree(tree)
-    key = stage_key(
-        stage, version=manifest.stage_version, config=manifest.config, inputs=manifest.inputs
+    trouble = ArtifactError(
+        f"{path}: the manifest of stage {folder.name} is missing, damaged or was edited; "
+        f""
+        f"remove {folder} and run again"
     )
-    if manifest.stage != stage or manifest.key != key:
-        raise ArtifactError(f"{path}: its key is not that of stage {stage}; {redo}")
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = json.loads(text)
+        tree.pop("sha256")
+        artifacts = {
+            side: tuple(Artifact(**item) for item in tree[side]) for side in ("inputs", "outputs")
+        }
+        manifest = Manifest(**{**tree, **artifacts})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise trouble from error
+    if _render(manifest) != text or manifest.stage != folder.name:
+        raise trouble
     return manifest
 
 
-def _from_tree(tree: Mapping[str, Any]) -> Manifest:
-    rest = {name: value for name, value in tree.items() if name != _DIGEST}
-    inputs = {role: tuple(Artifact(**a) for a in files) for role, files in tree["inputs"].items()}
-    outputs = tuple(Artifact(**artifact) for artifact in tree["outputs"])
-    return Manifest(**{**rest, "inputs": inputs, "outputs": outputs})
-
-
-def environment() -> dict[str, Any]:
-    """Say what the numbers depend on beside recipe and data; nothing that names a machine."""
-    packages = {}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            packages[name] = importlib.metadata.version(name)
-    system = f"{platform.system()} {platform.machine()}"
-    return {"python": platform.python_version(), "platform": system, "packages": packages}
-
-
 def stage_folders(run: Path) -> list[Path]:
-    """List the finished stages of a run, in order.
-
-    Raises:
-        ArtifactError: There is no such run folder.
-    """
+    """List the finished stages of a run, in order."""
     if not run.is_dir():
-        raise ArtifactError(f"{run}: there is no run folder here")
-    folders = (path for path in run.iterdir() if path.is_dir())
-    return sorted(path for path in folders if path.suffix not in (_PARTIAL, _OLD))
+        return []
+    return sorted(
+        path for path in run.iterdir() if (path / MANIFEST).is_file() and not _is_partial(path)
+    )
 
 
-def artifacts_of(run: Path, stage: str) -> tuple[Artifact, ...]:
-    """Give the outputs of a finished stage, to be the inputs of another."""
-    return read_manifest(run / stage).outputs
+def verify_run(run: Path) -> list[Artifact]:
+    """Hash every file of a run again and check that each stage read what the earlier ones wrote.
 
-
-@contextlib.contextmanager
-def lock_run(run: Path) -> Iterator[None]:
-    """Hold a run folder alone; the lock ends with the process, however it ends.
+    Returns:
+        Every file checked.
 
     Raises:
-        ResourceError: Another process is at work in it.
+        ArtifactError: A file was changed, removed or added, or the chain is broken: names the
+            file and its stage.
+    """
+    folders = stage_folders(run)
+    if not folders:
+        raise ArtifactError(f"{run}: no finished stage here; give the folder of a run")
+    for path in run.iterdir():
+        if path.is_dir() and not _is_partial(path) and path not in folders:
+            read_manifest(path)
+    manifests = [read_manifest(folder) for folder in folders]
+    written = {file.path: file for manifest in manifests for file in manifest.outputs}
+    names = {manifest.stage for manifest in manifests}
+    for folder, manifest in zip(folders, manifests, strict=True):
+        _verify_outputs(run, folder, manifest)
+        for given in manifest.inputs:
+            inside = given.path.split("/", 1)[0] in names
+            if inside and written.get(given.path) != given:
+                raise ArtifactError(
+                    f"{run / given.path}: stage {manifest.stage} was made from another version of "
+                    f"this file; run the recipe again"
+                )
+        key = stage_key(manifest.stage, manifest.stage_version, manifest.config, manifest.inputs)
+        if key != manifest.key:
+            raise ArtifactError(f"{folder / MANIFEST}: the key of stage {manifest.stage} is wrong")
+    return list(written.values())
+
+
+def status_of(run: Path, stages: Sequence[str]) -> list[StageStatus]:
+    """Say where each of `stages` stands in a run folder."""
+    return [_status(run / stage) for stage in stages]
+
+
+def environment() -> dict[str, str]:
+    """What made a file: versions only, nothing that tells whose machine it was."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        **versions,
+    }
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that it is either there as a whole or not at all."""
+    partial = path.with_name(path.name + _PARTIAL)
+    with partial.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(path)
+
+
+@contextmanager
+def only_one(run: Path) -> Iterator[None]:
+    """Hold a run folder for this process alone.
+
+    Raises:
+        ResourceError: Another process works in it; names its process id.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("a+") as stream:
+    with (run / _LOCK).open("a+", encoding="utf-8") as lock:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            stream.seek(0)
+            lock.seek(0)
             raise ResourceError(
-                f"{run}: process {stream.read()} is at work here; wait until it is done, or stop it"
+                f"{run}: process {lock.read().strip()} is working in this run folder; wait for it "
+                "or give another folder with --run"
             ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
-        try:
-            yield
-        finally:
-            stream.truncate(0)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _finished(folder: Path, key: str) -> Manifest | None:
+    """The manifest of a finished stage if it fits `key` and its files look whole."""
+    if not (folder / MANIFEST).exists():
+        return None
+    manifest = read_manifest(folder)
+    whole = all(
+        (path := folder.parent / file.path).is_file() and path.stat().st_size == file.num_bytes
+        for file in manifest.outputs
+    )
+    return manifest if whole and manifest.key == key else None
+
+
+def _verify_outputs(run: Path, folder: Path, manifest: Manifest) -> None:
+    listed = {file.path for file in manifest.outputs}
+    for path in _files(folder):
+        name = path.relative_to(run).as_posix()
+        if name not in listed and path != folder / MANIFEST:
+            raise ArtifactError(
+                f"{path}: stage {manifest.stage} did not write this file; remove it"
+            )
+    for file in manifest.outputs:
+        path = run / file.path
+        if not path.is_file():
+            raise ArtifactError(f"{path}: missing; stage {manifest.stage} wrote it; run again")
+        if describe_file(path, name=file.path) != file:
+            raise ArtifactError(
+                f"{path}: changed since stage {manifest.stage} wrote it; "
+                f"remove {folder} and run again"
+            )
+
+
+def _status(folder: Path) -> StageStatus:
+    if (folder / MANIFEST).exists():
+        manifest = read_manifest(folder)
+        num_bytes = sum(file.num_bytes for file in manifest.outputs)
+        return StageStatus(folder.name, "done", manifest.seconds, num_bytes)
+    partial = folder.with_name(folder.name + _PARTIAL)
+    if not partial.is_dir():
+        return StageStatus(folder.name, "absent")
+    progress = None
+    if (partial / PROGRESS).exists():
+        progress = json.loads((partial / PROGRESS).read_text(encoding="utf-8"))
+    return StageStatus(folder.name, "interrupted", progress=progress)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _is_partial(path: Path) -> bool:
+    return path.name.endswith(_PARTIAL)
+
+
+def _render(manifest: Manifest) -> str:
+    tree = asdict(manifest)
+    return json.dumps({**tree, "sha256": _digest(tree)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _digest(tree: object) -> str:
+    text = json.dumps(tree, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from hanpaca.errors import ArtifactError
 from hanpaca.evals.answers import HeldoutResult, VerdictCounts
 
-SCHEMA_VERSION = 1
 Language = Literal["zh", "en"]
 # A NaN would be written as null and read back as a fault: `write_results` says so at once.
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -107,7 +106,7 @@ class RunResult:
     goals: tuple[Goal, ...] = ()
     heldout_examples: tuple[HeldoutResult, ...] = ()
     provenance: tuple[Provenance, ...] = ()
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
 
 
 def write_results(result: RunResult, path: Path) -> None:

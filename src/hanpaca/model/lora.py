@@ -79,7 +79,7 @@ class SplitHead(nn.Module):
 
 
 def add_lora(
-    model: CausalLM, *, rank: int, alpha: int, dropout: float, targets: Sequence[str]
+    model: CausalLM, *, rank: int, alpha: float, dropout: float, targets: Sequence[str]
 ) -> None:
     """Freeze the model and add trainable float32 LoRA factors to its linear layers, in place.
 
@@ -100,7 +100,7 @@ def add_lora(
     dtype = model.dtype
     model.requires_grad_(False)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=list(targets)
+        r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets)
     )
     inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
     for layer in _lora_layers(model).values():

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -124,7 +124,7 @@ def _ask(model: CausalLM, base: Path, probe: ProbeTexts, samples: list[str]) -> 
         answers["heldout_bits_per_character"] = sum(nats) / math.log(2) / num_characters
     ids = torch.tensor([list(probe.prompt_ids)])
     with torch.inference_mode():
-        written = model.generate(
+        written = cast(Any, model).generate(
             ids,
             attention_mask=torch.ones_like(ids),
             max_new_tokens=40,

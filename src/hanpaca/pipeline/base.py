@@ -37,7 +37,9 @@ def section(recipe: Recipe) -> dict[str, Any]:
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
     """Initialise the new rows and write the grown model with its tokenizer."""
-    spellings = [row["spelling"] for row in read_jsonl(job.stage(tokenizer.NAME) / tokenizer.SPELLINGS)]
+    spellings = [
+        row["spelling"] for row in read_jsonl(job.stage(tokenizer.NAME) / tokenizer.SPELLINGS)
+    ]
     model = load_model(job.base)
     old = load_tokenizer(job.base)
     tied = bool(model.config.tie_word_embeddings)

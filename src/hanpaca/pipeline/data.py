@@ -73,7 +73,9 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
         "num_heldout_questions": len(questions),
         "num_replay_characters": sum(map(len, replay)),
         "num_heldout_replay_characters": sum(map(len, replay_heldout)),
-        **({"num_dropped": idioms.num_dropped, "num_leaking": idioms.num_leaking} if idioms else {}),
+        **(
+            {"num_dropped": idioms.num_dropped, "num_leaking": idioms.num_leaking} if idioms else {}
+        ),
     }
 
 

@@ -42,7 +42,5 @@ def merge_metrics(summary: MergeSummary) -> dict[str, Any]:
     return {
         "num_tensors": summary.num_tensors,
         "num_changed": summary.num_changed,
-        "largest_change": {
-            name: round(value, 6) for name, value in summary.largest_change.items()
-        },
+        "largest_change": {name: round(value, 6) for name, value in summary.largest_change.items()},
     }

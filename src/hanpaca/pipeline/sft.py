@@ -88,9 +88,7 @@ def pack_conversations(
     """
 
     def render(messages: list[dict[str, str]], prompt: bool) -> str:
-        text = tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=prompt
-        )
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt)
         return str(text)
 
     def encode(text: str) -> list[int]:
@@ -104,6 +102,4 @@ def pack_conversations(
         ids, labels = encode_conversation(conversation, render=render, encode=encode)
         sequences.append((ids[: settings.block_tokens], labels[: settings.block_tokens]))
         size += len(sequences[-1][0])
-    return pack(
-        sequences, block_tokens=settings.block_tokens, pad_id=int(tokenizer.eos_token_id)
-    )
+    return pack(sequences, block_tokens=settings.block_tokens, pad_id=int(tokenizer.eos_token_id))

@@ -1,9 +1,9 @@
 """10-tokenizer: new pieces for the base's vocabulary, and the proof that nothing else changed."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,12 @@ SPELLINGS = "spellings.jsonl"
 AUDIT = "audit.json"
 
 
-_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+)
 
 
 def section(recipe: Recipe) -> dict[str, Any]:
