@@ -14,7 +14,8 @@ body { font: 16px/1.6 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft Y
   max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.25; margin-top: 2.2rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .6rem; border-bottom: 1px solid #8885; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .6rem;
+  border-bottom: 1px solid #8885; }
 td.number { text-align: right; }
 svg { width: 100%; height: auto; max-width: 44rem; display: block; font: 13px system-ui, sans-serif;
   color: inherit; }
@@ -63,9 +64,9 @@ def write_report(result: RunResult, path: Path) -> None:
 def _heading(result: RunResult) -> str:
     met = sum(goal.met for goal in result.goals)
     return (
-        f"<h1>{escape(result.title)}</h1><p>{met} of {len(result.goals)} goals met. Bits per character "
-        "compare models with different tokenizers; whiskers are 95 % bootstrap intervals over "
-        "the held-out texts.</p>"
+        f"<h1>{escape(result.title)}</h1><p>{met} of {len(result.goals)} goals met. Bits "
+        "per character compare models with different tokenizers; whiskers are 95 % "
+        "bootstrap intervals over the held-out texts.</p>"
     )
 
 
@@ -142,9 +143,9 @@ def _how(result: RunResult) -> str:
         return model.name, model.how
 
     speed = (
-        "<p>Characters per second: tokens per second written by llama.cpp while it continues held-out "
-        "Chinese, divided by the tokens a character of that text takes. It does not depend on what "
-        "the model happened to write.</p>"
+        "<p>Characters per second: tokens per second written by llama.cpp while it continues "
+        "held-out Chinese, divided by the tokens a character of that text takes. "
+        "It does not depend on what the model happened to write.</p>"
     )
     return _table(("model", "how"), [one(model) for model in result.models]) + speed
 

@@ -31,8 +31,8 @@ def bar_chart(title: str, bars: Sequence[Bar], *, digits: int = 2) -> str:
         if interval:
             low, high = (150 + bound * scale for bound in interval)
             parts.append(
-                f'<path d="M{low:.1f} {y + 10}H{high:.1f}M{low:.1f} {y + 6}v8M{high:.1f} {y + 6}v8" '
-                'stroke="currentColor" fill="none"/>'
+                f'<path d="M{low:.1f} {y + 10}H{high:.1f}M{low:.1f} {y + 6}v8M{high:.1f} {y + 6}v8"'
+                ' stroke="currentColor" fill="none"/>'
             )
             end = max(end, high)
         parts.append(f'<text x="{end + 6:.1f}" y="{y + 15}">{value:.{digits}f}</text>')

@@ -16,7 +16,7 @@ HEADER = (
 
 def result_rows(result: RunResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and one row a model; what was not measured is a dash."""
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             model.name,
             f"{model.tokens_per_han_character:.3f}",

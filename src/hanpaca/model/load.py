@@ -12,9 +12,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import logging as transformers_logging
 
 from hanpaca.errors import ArtifactError
 
+transformers_logging.disable_progress_bar()  # loading takes a second; the caller tells progress
 CausalLM = LlamaForCausalLM
 ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
     "llama": LlamaForCausalLM,

@@ -127,7 +127,7 @@ def _ask(model: CausalLM, base: Path, probe: ProbeTexts, samples: list[str]) -> 
         written = cast(Any, model).generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            max_new_tokens=40,
+            max_new_tokens=24,
             do_sample=False,
             pad_token_id=tokenizer.eos_token_id,
         )

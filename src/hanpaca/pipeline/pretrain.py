@@ -18,7 +18,7 @@ from hanpaca.recipe import Recipe, TrainingSection
 NAME = "30-pretrain"
 VERSION = 1
 READS = (data.NAME, base.NAME)
-PROBED_TEXTS = 24
+PROBED_TEXTS = 16
 _PROMPT_CHARACTERS = 5
 
 

@@ -154,6 +154,7 @@ def _arguments(checkpoints: Path, optimization: Optimization) -> TrainingArgumen
         logging_steps=1,
         logging_nan_inf_filter=False,
         remove_unused_columns=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
         report_to="none",
         log_level="error",
