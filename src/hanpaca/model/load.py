@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 
 from hanpaca.errors import ArtifactError
 
-transformers_logging.disable_progress_bar()  # loading takes a second; the caller tells progress
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # callers tell progress
 CausalLM = LlamaForCausalLM
 ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
     "llama": LlamaForCausalLM,

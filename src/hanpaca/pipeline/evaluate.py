@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hanpaca.evals.answers import HeldoutResult, judge_answer, summarise_verdicts
-from hanpaca.evals.bits import bootstrap_interval, score_texts
+from hanpaca.evals.bits import TextScore, bootstrap_interval, score_texts
 from hanpaca.evals.prompts import PROMPTS
 from hanpaca.evals.report import write_report
 from hanpaca.evals.results import (
@@ -102,21 +103,9 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
 
 def measure(candidate: Candidate, material: Material) -> tuple[ModelResult, list[HeldoutResult]]:
     """Measure one model; the second value holds the judged answers to held-out questions."""
-    tokenizer = load_tokenizer(candidate.folder)
-    model = load_model(candidate.folder)
-    start = start_token(tokenizer)
-
-    def encode(text: str) -> list[int]:
-        return list(tokenizer.encode(text, add_special_tokens=False))
-
-    def score(sequences: Sequence[Sequence[int]]) -> list[float]:
-        return negative_log_likelihoods(model, sequences)
-
     scores = [
-        score_texts(
-            texts, encode=encode, negative_log_likelihoods=score, start_token=start, scripts=scripts
-        )
-        for texts, scripts in ((material.chinese, material.scripts), (material.english, ()))
+        score_folder(candidate.folder, material.chinese, scripts=material.scripts),
+        score_folder(candidate.folder, material.english, scripts=()),
     ]
     zh, en = (
         BitsPerCharacter(
@@ -143,6 +132,22 @@ def measure(candidate: Candidate, material: Material) -> tuple[ModelResult, list
             heldout=summarise_verdicts([one.verdict for one in judged]) if judged else None,
         ),
         judged,
+    )
+
+
+def score_folder(folder: Path, texts: Sequence[str], *, scripts: Sequence[str]) -> TextScore:
+    """Bits and tokens per character of one model on texts; see `hanpaca.evals.bits`."""
+    tokenizer, model = load_tokenizer(folder), load_model(folder)
+
+    def encode(text: str) -> list[int]:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+
+    return score_texts(
+        texts,
+        encode=encode,
+        negative_log_likelihoods=partial(negative_log_likelihoods, model),
+        start_token=start_token(tokenizer),
+        scripts=scripts,
     )
 
 

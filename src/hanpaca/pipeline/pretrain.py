@@ -1,6 +1,7 @@
 """30-pretrain: LoRA and new rows learn the new language from text, with replay of the old one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_texts
 from hanpaca.pipeline.progress import training_progress
 from hanpaca.recipe import Recipe, TrainingSection
+from hanpaca.training.journal import Progress
 
 NAME = "30-pretrain"
 VERSION = 1
@@ -22,33 +24,67 @@ PROBED_TEXTS = 16
 _PROMPT_CHARACTERS = 5
 
 
+@dataclass(frozen=True)
+class PretrainTexts:
+    """What is learned, what is replayed, and what is probed."""
+
+    learned: Sequence[str]
+    replay: Sequence[str]
+    heldout: Sequence[str]
+
+
 def section(recipe: Recipe) -> dict[str, Any]:
     """What of the recipe decides this stage's output."""
     return {**recipe.pretrain.model_dump(mode="json"), "seed": recipe.seed}
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
-    """Pack, mix, train; the adapter belongs to the model of stage 20-base."""
-    settings, source, model = job.recipe.pretrain, job.stage(data.NAME), job.stage(base.NAME)
+    """Train on the run's text; the adapter belongs to the model of stage 20-base."""
+    source = job.stage(data.NAME)
+    return pretrain_on(
+        job.stage(base.NAME),
+        PretrainTexts(
+            read_texts(source / data.TEXT),
+            read_texts(source / data.REPLAY),
+            read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS],
+        ),
+        folder=folder,
+        settings=job.recipe.pretrain,
+        seed=job.recipe.seed,
+        num_new_rows=base.num_new_rows(job),
+        on_progress=training_progress(job, NAME, folder),
+    )
+
+
+def pretrain_on(
+    model: Path,
+    texts: PretrainTexts,
+    *,
+    folder: Path,
+    settings: TrainingSection,
+    seed: int,
+    num_new_rows: int,
+    on_progress: Callable[[Progress, str | None], None],
+) -> dict[str, Any]:
+    """Pack, mix and train on any model and texts; see `train_adapter`."""
     tokenizer = load_tokenizer(model)
-    heldout = read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS]
     blocks = mix(
-        pack_texts(tokenizer, read_texts(source / data.TEXT), settings),
-        replay_blocks(tokenizer, read_texts(source / data.REPLAY), settings),
+        pack_texts(tokenizer, texts.learned, settings),
+        replay_blocks(tokenizer, texts.replay, settings),
         num_blocks=num_blocks(settings),
         share=settings.replay_fraction,
-        seed=job.recipe.seed,
+        seed=seed,
     )
-    opening = tokenizer.encode(heldout[0][:_PROMPT_CHARACTERS], add_special_tokens=False)
+    opening = tokenizer.encode(texts.heldout[0][:_PROMPT_CHARACTERS], add_special_tokens=False)
     metrics = train_adapter(
         model,
         blocks,
         folder=folder,
         section=settings,
-        seed=job.recipe.seed,
-        num_new_rows=base.num_new_rows(job),
-        probe=ProbeTexts(heldout, [start_token(tokenizer), *opening]),
-        on_progress=training_progress(job, NAME, folder),
+        seed=seed,
+        num_new_rows=num_new_rows,
+        probe=ProbeTexts(texts.heldout, [start_token(tokenizer), *opening]),
+        on_progress=on_progress,
     )
     return {**metrics, "blocks_sha256": content_hash(blocks)}
 

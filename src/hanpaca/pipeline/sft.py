@@ -1,6 +1,7 @@
 """50-sft: LoRA learns to answer; the loss is on the answers only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,23 @@ from hanpaca.pipeline.jsonl import read_jsonl, read_texts
 from hanpaca.pipeline.pretrain import PROBED_TEXTS, num_blocks, replay_blocks
 from hanpaca.pipeline.progress import training_progress
 from hanpaca.recipe import Recipe, SftSection
+from hanpaca.training.journal import Progress
 
 NAME = "50-sft"
 VERSION = 1
 READS = (data.NAME, merged.NAME)
 _TEMPLATES = {"chatml": CHATML, "alpaca": ALPACA}
+_GREETING = "你好"
+
+
+@dataclass(frozen=True)
+class SftTexts:
+    """What is learned, what is replayed, and what is probed."""
+
+    conversations: Sequence[Conversation]
+    replay: Sequence[str]
+    heldout: Sequence[str]
+    question: str
 
 
 def section(recipe: Recipe) -> dict[str, Any]:
@@ -30,35 +43,57 @@ def section(recipe: Recipe) -> dict[str, Any]:
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
-    """Encode, mask, pack, mix, train; the adapter belongs to the model of stage 40-merged."""
-    settings, source, model = job.recipe.sft, job.stage(data.NAME), job.stage(merged.NAME)
+    """Train on the run's conversations; the adapter belongs to the model of stage 40-merged."""
+    source = job.stage(data.NAME)
+    question = next(read_jsonl(source / data.QUESTIONS), {"question": _GREETING})["question"]
+    return tune_on(
+        job.stage(merged.NAME),
+        SftTexts(
+            data.stored_conversations(source / data.CONVERSATIONS),
+            read_texts(source / data.REPLAY),
+            read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS],
+            question,
+        ),
+        folder=folder,
+        settings=job.recipe.sft,
+        seed=job.recipe.seed,
+        num_new_rows=base.num_new_rows(job),
+        on_progress=training_progress(job, NAME, folder),
+    )
+
+
+def tune_on(
+    model: Path,
+    texts: SftTexts,
+    *,
+    folder: Path,
+    settings: SftSection,
+    seed: int,
+    num_new_rows: int,
+    on_progress: Callable[[Progress, str | None], None],
+) -> dict[str, Any]:
+    """Encode, mask, pack, mix and train on any model and conversations; see `train_adapter`."""
     tokenizer = load_tokenizer(model)
     tokenizer.chat_template = chat_template(tokenizer, settings)
-    conversations = data.stored_conversations(source / data.CONVERSATIONS)
-    replay = replay_blocks(tokenizer, read_texts(source / data.REPLAY), settings)
     blocks = mix(
-        pack_conversations(tokenizer, conversations, settings),
-        replay,
+        pack_conversations(tokenizer, texts.conversations, settings),
+        replay_blocks(tokenizer, texts.replay, settings),
         num_blocks=num_blocks(settings),
         share=settings.replay_fraction,
-        seed=job.recipe.seed,
+        seed=seed,
     )
-    question = next(read_jsonl(source / data.QUESTIONS), {"question": "你好"})["question"]
     prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": texts.question}], tokenize=False, add_generation_prompt=True
     )
     metrics = train_adapter(
         model,
         blocks,
         folder=folder,
         section=settings,
-        seed=job.recipe.seed,
-        num_new_rows=base.num_new_rows(job),
-        probe=ProbeTexts(
-            read_texts(source / data.TEXT_HELDOUT)[:PROBED_TEXTS],
-            tokenizer.encode(prompt, add_special_tokens=False),
-        ),
-        on_progress=training_progress(job, NAME, folder),
+        seed=seed,
+        num_new_rows=num_new_rows,
+        probe=ProbeTexts(texts.heldout, tokenizer.encode(prompt, add_special_tokens=False)),
+        on_progress=on_progress,
     )
     return {**metrics, "blocks_sha256": content_hash(blocks)}
 

@@ -1,0 +1,37 @@
+"""All commands. What needs torch is imported when a command runs, so that `--help` is quick."""
+
+import typer
+
+from hanpaca import __version__
+from hanpaca.cli import runs, steps, tools
+
+app = typer.Typer(
+    name="hanpaca",
+    help="Teach an English-centric LLaMA-family model a new language.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+app.command("init")(runs.init)
+app.command("run")(runs.run)
+app.command("plan")(runs.plan)
+app.command("status")(runs.status)
+app.command("verify")(runs.verify)
+app.command("chat")(tools.chat)
+app.add_typer(tools.tokenizer)
+app.command("pretrain")(steps.pretrain)
+app.command("sft")(steps.sft)
+app.command("merge")(tools.merge)
+app.command("gguf")(tools.gguf)
+app.command("eval")(steps.evaluate)
