@@ -17,6 +17,7 @@ from hanpaca.errors import DataError, ResourceError
 
 _COLUMNS = ("word", "explanation", "derivation", "example")
 _ABSENT = "无"
+_SHARE_OF_OTHERS = 0.2
 _DAMAGED = re.compile("[\ufffd?？]{2}|\ufffd|\\?")
 _EXPLAIN = (
     "请解释成语“{word}”的意思。",
@@ -206,12 +207,19 @@ def _document(idiom: _Idiom) -> str:
 
 
 def _conversations(idiom: _Idiom, chance: random.Random) -> Iterator[Conversation]:
+    """Every idiom is explained; one in five is asked for in each of the other ways.
+
+    Sources and examples are long quotations in classical Chinese: more of them would fill most of
+    what a short training sees.
+    """
     word, meaning = idiom.word, _sentence(idiom.explanation)
     yield _turn(chance.choice(_EXPLAIN).format(word=word), meaning)
-    yield _turn(chance.choice(_FIND).format(meaning=meaning), f"{word}。")
-    if idiom.derivation:
+    find, source, use = (chance.random() < _SHARE_OF_OTHERS for _ in range(3))
+    if find:
+        yield _turn(chance.choice(_FIND).format(meaning=meaning), f"{word}。")
+    if source and idiom.derivation:
         yield _turn(chance.choice(_SOURCE).format(word=word), f"出自{_sentence(idiom.derivation)}")
-    if idiom.example and word in idiom.example:
+    if use and word in idiom.example:
         yield _turn(chance.choice(_USE).format(word=word), _example(idiom))
 
 

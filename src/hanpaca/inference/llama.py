@@ -15,6 +15,8 @@ from hanpaca.errors import ArtifactError
 Messages = Sequence[Mapping[str, str]]
 _GGUF_MAGIC = b"GGUF"
 _QUIET = -1
+_REPEAT_PENALTY = 1.1
+"""The reference system's default too: small models loop without it, most of all when greedy."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,7 @@ def _request(max_tokens: int, temperature: float, seed: int) -> dict[str, Any]:
         "temperature": temperature,
         "seed": seed,
         "cache_prompt": False,
+        "repeat_penalty": _REPEAT_PENALTY,
     }
 
 

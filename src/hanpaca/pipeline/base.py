@@ -17,22 +17,14 @@ from hanpaca.model.rows import (
     mean_hidden_state,
     mean_rows,
 )
-from hanpaca.pipeline import data, tokenizer
+from hanpaca.pipeline import data, stages, tokenizer
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_jsonl, read_texts
-from hanpaca.recipe import Recipe
 
-NAME = "20-base"
-VERSION = 1
-READS = (data.NAME, tokenizer.NAME)
+NAME = stages.BASE
 _COUNTED_TEXTS = 5_000
 _AVERAGED_TEXTS = 100
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return recipe.rows.model_dump(mode="json")
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

@@ -5,19 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from hanpaca.model.load import load_tokenizer
-from hanpaca.pipeline import merged, sft
+from hanpaca.pipeline import merged, sft, stages
 from hanpaca.pipeline.job import Job
-from hanpaca.recipe import Recipe
 
-NAME = "60-chat"
-VERSION = 1
-READS = (merged.NAME, sft.NAME)
+NAME = stages.CHAT
 _TEMPLATE = "chat_template.jinja"
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return {"template": recipe.sft.template}
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

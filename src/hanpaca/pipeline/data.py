@@ -11,26 +11,20 @@ from hanpaca.data.docstrings import HELDOUT_PACKAGES, REPLAY_PACKAGES, docstring
 from hanpaca.data.idioms import IdiomCorpus, build_idioms, idiom_table
 from hanpaca.data.text import read_documents
 from hanpaca.errors import DataError
+from hanpaca.pipeline import stages
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_jsonl, write_jsonl
 from hanpaca.recipe import DataSection, Recipe
 from hanpaca.runs import Artifact, describe_file
 
 Item = TypeVar("Item")
-NAME = "05-data"
-VERSION = 1
-READS: tuple[str, ...] = ()
+NAME = stages.DATA
 TEXT, TEXT_HELDOUT = "text.jsonl", "text.heldout.jsonl"
 REPLAY, REPLAY_HELDOUT = "replay.jsonl", "replay.heldout.jsonl"
 CONVERSATIONS, QUESTIONS = "conversations.jsonl", "questions.jsonl"
 _IDIOMS = "builtin:idioms"
 _DOCSTRINGS = "builtin:docstrings"
 _HELDOUT_REPLAY_CHARACTERS = 200_000
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return {**recipe.data.model_dump(mode="json"), "seed": recipe.seed}
 
 
 def external_inputs(recipe: Recipe) -> list[Artifact]:

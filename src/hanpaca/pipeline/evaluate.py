@@ -24,16 +24,13 @@ from hanpaca.evals.speed import tokens_per_second
 from hanpaca.inference.llama import ChatModel
 from hanpaca.model.load import load_model, load_tokenizer, start_token
 from hanpaca.model.score import negative_log_likelihoods
-from hanpaca.pipeline import base, chat, data, gguf, merged, pretrain, sft
+from hanpaca.pipeline import chat, data, gguf, merged, pretrain, sft, stages
 from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
 from hanpaca.pipeline.job import Job, Update
 from hanpaca.pipeline.jsonl import read_jsonl, read_texts
-from hanpaca.recipe import Recipe
 from hanpaca.runs import CHECKPOINTS, environment, read_manifest
 
-NAME = "80-eval"
-VERSION = 1
-READS = (data.NAME, base.NAME, pretrain.NAME, merged.NAME, sft.NAME, chat.NAME, gguf.NAME)
+NAME = stages.EVAL
 RESULTS, REPORT = "results.json", "report.html"
 _TIMED_TOKENS = 96
 _TIMED_TEXTS = 4
@@ -67,12 +64,6 @@ class Material:
     scripts: Sequence[str]
     max_answer_tokens: int
     seed: int
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    tokenizer = recipe.tokenizer.model_dump(mode="json")
-    return {**recipe.eval.model_dump(mode="json"), "seed": recipe.seed, "tokenizer": tokenizer}
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
@@ -273,6 +264,6 @@ def _curves(job: Job) -> tuple[Curve, ...]:
 
 
 def _provenance(job: Job) -> tuple[Provenance, ...]:
-    stages = [Provenance(name, read_manifest(job.stage(name)).key) for name in READS]
+    keys = [Provenance(name, read_manifest(job.stage(name)).key) for name in stages.EARLIER]
     versions = [Provenance(name, value) for name, value in environment().items()]
-    return (*stages, *versions)
+    return (*keys, *versions)

@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
-from hanpaca.pipeline import chat
+from hanpaca.pipeline import chat, stages
 from hanpaca.pipeline.formats import folder_to_gguf
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.progress import bytes_progress
 from hanpaca.recipe import Recipe
 
-NAME = "70-gguf"
-VERSION = 1
-READS = (chat.NAME,)
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return {**recipe.gguf.model_dump(mode="json"), "name": recipe.name}
+NAME = stages.GGUF
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

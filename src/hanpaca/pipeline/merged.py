@@ -6,19 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from hanpaca.model.merge import MergeSummary, merge_adapter
-from hanpaca.pipeline import base, pretrain
+from hanpaca.pipeline import base, pretrain, stages
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.progress import bytes_progress
-from hanpaca.recipe import Recipe
 
-NAME = "40-merged"
-VERSION = 1
-READS = (base.NAME, pretrain.NAME)
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """Nothing of the recipe matters here."""
-    return {}
+NAME = stages.MERGED
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

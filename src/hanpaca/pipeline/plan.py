@@ -5,19 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hanpaca.pipeline.stages import STAGES
 from hanpaca.recipe import Recipe
 
-STAGE_NAMES = (
-    "05-data",
-    "10-tokenizer",
-    "20-base",
-    "30-pretrain",
-    "40-merged",
-    "50-sft",
-    "60-chat",
-    "70-gguf",
-    "80-eval",
-)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
 _FLOPS_PER_CORE = 1.1e11
 """Sustained bfloat16 training arithmetic of one CPU core, measured: 275 tokens/s of a 135 M model
 on two cores at 6 operations a parameter and token."""

@@ -9,17 +9,15 @@ from transformers import PreTrainedTokenizerFast
 
 from hanpaca.data.pack import Blocks, content_hash, document_sequence, mix, pack
 from hanpaca.model.load import load_tokenizer, start_token
-from hanpaca.pipeline import base, data
+from hanpaca.pipeline import base, data, stages
 from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_texts
 from hanpaca.pipeline.progress import training_progress
-from hanpaca.recipe import Recipe, TrainingSection
+from hanpaca.recipe import TrainingSection
 from hanpaca.training.journal import Progress
 
-NAME = "30-pretrain"
-VERSION = 1
-READS = (data.NAME, base.NAME)
+NAME = stages.PRETRAIN
 PROBED_TEXTS = 16
 _PROMPT_CHARACTERS = 5
 
@@ -31,11 +29,6 @@ class PretrainTexts:
     learned: Sequence[str]
     replay: Sequence[str]
     heldout: Sequence[str]
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return {**recipe.pretrain.model_dump(mode="json"), "seed": recipe.seed}
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

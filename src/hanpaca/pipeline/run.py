@@ -1,50 +1,15 @@
 """Run a recipe: every stage in order, resuming what was interrupted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-from hanpaca.pipeline import base, chat, data, evaluate, gguf, merged, pretrain, sft, tokenizer
+from hanpaca.pipeline import data
 from hanpaca.pipeline.job import Job, Update
 from hanpaca.pipeline.source import resolve_base
+from hanpaca.pipeline.stages import STAGES, Stage
 from hanpaca.recipe import Recipe
 from hanpaca.runs import Artifact, Manifest, only_one, read_manifest, run_stage
-
-
-class Stage(Protocol):
-    """What a stage module has."""
-
-    @property
-    def NAME(self) -> str:  # noqa: N802  # a constant of the module
-        """Of its folder."""
-
-    @property
-    def VERSION(self) -> int:  # noqa: N802
-        """Raised when the same inputs come to give other outputs."""
-
-    @property
-    def READS(self) -> tuple[str, ...]:  # noqa: N802
-        """Earlier stages whose files it reads."""
-
-    def section(self, recipe: Recipe) -> dict[str, Any]:
-        """What of the recipe decides its output."""
-
-    def work(self, job: Job, folder: Path) -> Mapping[str, Any]:
-        """Write its files into `folder`; the metrics."""
-
-
-STAGES: tuple[Stage, ...] = (
-    data,
-    tokenizer,
-    base,
-    pretrain,
-    merged,
-    sft,
-    chat,
-    gguf,
-    evaluate,
-)
 
 
 def run_recipe(
@@ -69,23 +34,23 @@ def run_recipe(
         job = Job(recipe, run, folder, tell)
         outcomes = []
         for stage in STAGES:
-            tell(Update(stage.NAME, "starting", 0.0))
+            tell(Update(stage.name, "starting", 0.0))
             outcome = run_stage(
-                run / stage.NAME,
-                version=stage.VERSION,
+                run / stage.name,
+                version=stage.version,
                 config=stage.section(recipe),
                 inputs=_inputs(job, stage, base_inputs),
                 work=partial(stage.work, job),
             )
-            tell(Update(stage.NAME, "already done" if outcome[1] else "done", 1.0))
+            tell(Update(stage.name, "already done" if outcome[1] else "done", 1.0))
             outcomes.append(outcome)
         return outcomes
 
 
 def _inputs(job: Job, stage: Stage, base_inputs: Sequence[Artifact]) -> list[Artifact]:
-    if not stage.READS:
+    if not stage.reads:
         return data.external_inputs(job.recipe)
     earlier = [
-        artifact for name in stage.READS for artifact in read_manifest(job.stage(name)).outputs
+        artifact for name in stage.reads for artifact in read_manifest(job.stage(name)).outputs
     ]
     return [*base_inputs, *earlier]

@@ -11,18 +11,16 @@ from hanpaca.data.conversations import ALPACA, CHATML, Conversation, encode_conv
 from hanpaca.data.pack import Blocks, content_hash, mix, pack
 from hanpaca.errors import RecipeError
 from hanpaca.model.load import load_tokenizer
-from hanpaca.pipeline import base, data, merged
+from hanpaca.pipeline import base, data, merged, stages
 from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_jsonl, read_texts
 from hanpaca.pipeline.pretrain import PROBED_TEXTS, num_blocks, replay_blocks
 from hanpaca.pipeline.progress import training_progress
-from hanpaca.recipe import Recipe, SftSection
+from hanpaca.recipe import SftSection
 from hanpaca.training.journal import Progress
 
-NAME = "50-sft"
-VERSION = 1
-READS = (data.NAME, merged.NAME)
+NAME = stages.SFT
 _TEMPLATES = {"chatml": CHATML, "alpaca": ALPACA}
 _GREETING = "你好"
 
@@ -35,11 +33,6 @@ class SftTexts:
     replay: Sequence[str]
     heldout: Sequence[str]
     question: str
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return {**recipe.sft.model_dump(mode="json"), "seed": recipe.seed}
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError, ResourceError
-from hanpaca.pipeline.formats import gguf_to_folder
 from hanpaca.recipe import Recipe
 from hanpaca.runs import Artifact, describe_file
 
@@ -42,6 +41,8 @@ def resolve_base(recipe: Recipe, tell: Callable[[str], None]) -> tuple[Path, lis
             )
         folder = cache_folder() / "models" / source.sha256[:16]
         if not folder.is_dir():
+            from hanpaca.pipeline.formats import gguf_to_folder
+
             tell(f"Dequantizing {path.name}")
             gguf_to_folder(path, folder)
         return folder, [source]

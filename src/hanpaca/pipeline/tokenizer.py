@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from hanpaca.errors import ArtifactError
-from hanpaca.pipeline import data
+from hanpaca.pipeline import data, stages
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_texts, write_jsonl
-from hanpaca.recipe import Recipe
 from hanpaca.tokenizer import audit_extension, extend_byte_bpe, write_extension
 
-NAME = "10-tokenizer"
-VERSION = 1
-READS = (data.NAME,)
+NAME = stages.TOKENIZER
 SPELLINGS = "spellings.jsonl"
 AUDIT = "audit.json"
 
@@ -27,11 +24,6 @@ _FILES = (
     "special_tokens_map.json",
     "chat_template.jinja",
 )
-
-
-def section(recipe: Recipe) -> dict[str, Any]:
-    """What of the recipe decides this stage's output."""
-    return recipe.tokenizer.model_dump(mode="json")
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
