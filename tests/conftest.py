@@ -10,7 +10,8 @@ ENGLISH = """The quick brown fox jumps over the lazy dog. It was the best of tim
 of times. All happy families are alike; each unhappy family is unhappy in its own way. In 1984 there
 were 365 days and 12 months; def main(x): return x + 1. People create theories and write articles.
 """
-CHINESE = """白日依山尽，黄河入海流。欲穷千里目，更上一层楼。床前明月光，疑是地上霜。举头望明月，低头思故乡。
+CHINESE = """白日依山尽，黄河入海流。欲穷千里目，更上一层楼。
+床前明月光，疑是地上霜。举头望明月，低头思故乡。
 春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。千山鸟飞绝，万径人踪灭。孤舟蓑笠翁，独钓寒江雪。
 """
 CHAT_TEMPLATE = (
@@ -26,7 +27,10 @@ def make_pico_tokenizer(folder: Path, vocab_size: int = 400) -> None:
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -51,7 +55,9 @@ def make_pico_tokenizer(folder: Path, vocab_size: int = 400) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
 
 
-def make_pico_model(folder: Path, *, tied: bool = True, hidden_size: int = 32, seed: int = 0) -> None:
+def make_pico_model(
+    folder: Path, *, tied: bool = True, hidden_size: int = 32, seed: int = 0
+) -> None:
     """Make a 2-layer Llama with random weights and a byte-level BPE tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

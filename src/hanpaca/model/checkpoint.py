@@ -104,7 +104,7 @@ def write_weights(
         for number in range(1, len(shards) + 1)
     ]
     for name, shard in zip(names, shards, strict=True):
-        _write_shard(folder / name, shard, on_bytes)
+        write_safetensors(folder / name, shard, metadata={}, on_bytes=on_bytes)
     if len(shards) > 1:
         index = {
             "metadata": {"total_size": sum(tensor.num_bytes for tensor in plan)},
@@ -115,6 +115,37 @@ def write_weights(
             },
         }
         (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+
+
+def write_safetensors(
+    file: Path,
+    tensors: Sequence[PlannedTensor],
+    *,
+    metadata: Mapping[str, str],
+    on_bytes: Callable[[int], None] = lambda num_bytes: None,
+) -> None:
+    """Write one safetensors file holding one tensor in memory at a time.
+
+    The same content always gives the same bytes; the safetensors library writes metadata in an
+    order that changes from process to process.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
+    at = 0
+    for tensor in tensors:
+        header[tensor.name] = {
+            "dtype": DTYPE_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [at, at + tensor.num_bytes],
+        }
+        at += tensor.num_bytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)) + text)
+        for tensor in tensors:
+            data = tensor.make().contiguous().view(torch.uint8)
+            stream.write(data.numpy().data)
+            on_bytes(tensor.num_bytes)
 
 
 def copy_side_files(source: Path, target: Path) -> None:
@@ -187,25 +218,3 @@ def _shards(plan: Iterable[PlannedTensor], max_shard_bytes: int) -> list[list[Pl
         shards[-1].append(tensor)
         room -= tensor.num_bytes
     return shards
-
-
-def _write_shard(
-    file: Path, shard: Sequence[PlannedTensor], on_bytes: Callable[[int], None]
-) -> None:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    at = 0
-    for tensor in shard:
-        header[tensor.name] = {
-            "dtype": DTYPE_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [at, at + tensor.num_bytes],
-        }
-        at += tensor.num_bytes
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    with file.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for tensor in shard:
-            data = tensor.make().contiguous().view(torch.uint8)
-            stream.write(data.numpy().data)
-            on_bytes(tensor.num_bytes)

@@ -10,6 +10,7 @@ benchmarks/throughput.py measures what this brings against autocast with peft's 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,11 +19,12 @@ import torch.nn.functional as F
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model.checkpoint import PlannedTensor, write_safetensors
 from hanpaca.model.load import CausalLM
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -195,7 +197,15 @@ def save_adapter(model: CausalLM, folder: Path, *, metadata: Mapping[str, str]) 
     if indices:
         tree["trainable_token_indices"] = indices
     (folder / ADAPTER_CONFIG).write_text(json.dumps(tree, indent=2, sort_keys=True, default=str))
-    save_file(adapter_state(model), folder / ADAPTER_WEIGHTS, metadata={"format": "pt", **metadata})
+    state = adapter_state(model)
+    write_safetensors(
+        folder / ADAPTER_WEIGHTS,
+        [
+            PlannedTensor(name, tensor.dtype, tuple(tensor.shape), partial(state.__getitem__, name))
+            for name, tensor in sorted(state.items())
+        ],
+        metadata=metadata,
+    )
 
 
 def _new_row_indices(model: CausalLM) -> dict[str, list[int]]:

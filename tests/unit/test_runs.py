@@ -1,0 +1,186 @@
+import json
+import os
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.runs import (
+    Artifact,
+    describe_file,
+    only_one,
+    read_manifest,
+    run_stage,
+    stage_key,
+    status_of,
+    verify_run,
+)
+
+SOURCE = Artifact("text.txt", "ab" * 32, 3)
+
+
+def writes(text: str) -> Callable[[Path], Mapping[str, Any]]:
+    def work(folder: Path) -> Mapping[str, Any]:
+        (folder / "out.txt").write_text(text)
+        return {"length": len(text)}
+
+    return work
+
+
+def make_run(run: Path) -> None:
+    first, _ = run_stage(
+        run / "10-a", version=1, config={"n": 1}, inputs=[SOURCE], work=writes("one")
+    )
+    run_stage(run / "20-b", version=1, config={}, inputs=list(first.outputs), work=writes("second"))
+
+
+def refuses(folder: Path) -> Mapping[str, Any]:
+    raise AssertionError("must not work")
+
+
+def test_the_same_work_is_not_done_twice(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    manifest, skipped = run_stage(
+        tmp_path / "10-a", version=1, config={"n": 1}, inputs=[SOURCE], work=refuses
+    )
+    assert skipped
+    assert manifest == read_manifest(tmp_path / "10-a")
+    assert manifest.metrics == {"length": 3}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"config": {"n": 2}},
+        {"version": 2},
+        {"inputs": [Artifact("text.txt", "cd" * 32, 3)]},
+    ],
+)
+def test_another_choice_or_input_is_other_work(tmp_path: Path, change: dict[str, Any]) -> None:
+    make_run(tmp_path)
+    settings: dict[str, Any] = {"version": 1, "config": {"n": 1}, "inputs": [SOURCE], **change}
+    _, skipped = run_stage(tmp_path / "10-a", work=writes("other"), **settings)
+    assert not skipped
+    assert (tmp_path / "10-a/out.txt").read_text() == "other"
+
+
+def test_a_missing_output_is_made_again(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    (tmp_path / "10-a/out.txt").unlink()
+    _, skipped = run_stage(
+        tmp_path / "10-a", version=1, config={"n": 1}, inputs=[SOURCE], work=writes("one")
+    )
+    assert not skipped
+    verify_run(tmp_path)
+
+
+def interrupted(folder: Path) -> Mapping[str, Any]:
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    (folder / "checkpoints/half").write_text("half")
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_stage_finds_its_checkpoints_again(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"version": 1, "config": {}, "inputs": []}
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "10-a", work=interrupted, **settings)
+    assert not (tmp_path / "10-a").exists()
+    assert [one.state for one in status_of(tmp_path, ["10-a", "20-b"])] == ["interrupted", "absent"]
+
+    def goes_on(folder: Path) -> Mapping[str, Any]:
+        assert (folder / "checkpoints/half").read_text() == "half"
+        return writes("whole")(folder)
+
+    run_stage(tmp_path / "10-a", work=goes_on, **settings)
+    names = {path.name for path in (tmp_path / "10-a").iterdir()}
+    assert names == {"out.txt", "manifest.json"}
+
+
+def test_what_other_work_left_behind_is_cleared(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "10-a", version=1, config={}, inputs=[], work=interrupted)
+
+    def looks(folder: Path) -> Mapping[str, Any]:
+        assert not (folder / "checkpoints").exists()
+        return {}
+
+    run_stage(tmp_path / "10-a", version=1, config={"n": 5}, inputs=[], work=looks)
+
+
+def test_any_flipped_byte_is_found_with_its_stage(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    assert len(verify_run(tmp_path)) == 2
+    files = sorted(tmp_path.glob("*/*"))
+    assert len(files) == 4
+    chance = random.Random(0)
+    for file in files:
+        whole = file.read_bytes()
+        for position in {0, len(whole) - 1, *(chance.randrange(len(whole)) for _ in range(40))}:
+            damaged = bytearray(whole)
+            damaged[position] ^= 1 << chance.randrange(8)
+            file.write_bytes(damaged)
+            with pytest.raises(ArtifactError) as error:
+                verify_run(tmp_path)
+            assert file.parent.name in str(error.value)
+            assert error.value.exit_code == 4
+        file.write_bytes(whole)
+    verify_run(tmp_path)
+
+
+def test_an_added_and_a_missing_file_are_found(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    (tmp_path / "20-b/extra").touch()
+    with pytest.raises(ArtifactError, match="20-b did not write"):
+        verify_run(tmp_path)
+    (tmp_path / "20-b/extra").unlink()
+    (tmp_path / "20-b/out.txt").unlink()
+    with pytest.raises(ArtifactError, match="missing; stage 20-b"):
+        verify_run(tmp_path)
+
+
+def test_a_stage_made_from_an_older_version_is_found(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    run_stage(tmp_path / "10-a", version=1, config={"n": 9}, inputs=[SOURCE], work=writes("new"))
+    with pytest.raises(ArtifactError, match="20-b was made from another version"):
+        verify_run(tmp_path)
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no finished stage"):
+        verify_run(tmp_path)
+
+
+def test_manifests_hold_no_absolute_path(tmp_path: Path) -> None:
+    make_run(tmp_path)
+    for file in tmp_path.glob("*/manifest.json"):
+        assert str(tmp_path) not in file.read_text()
+        assert json.loads(file.read_text())["environment"]["python"]
+
+
+def test_the_order_of_inputs_does_not_matter() -> None:
+    other = Artifact("b", "cd" * 32, 1)
+    assert stage_key("a", 1, {}, [SOURCE, other]) == stage_key("a", 1, {}, [other, SOURCE])
+    assert stage_key("a", 1, {}, [SOURCE]) != stage_key("b", 1, {}, [SOURCE])
+
+
+def test_a_hash_is_the_files_own(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    # FIPS 180-2, appendix B.1
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert describe_file(tmp_path / "f", name="f") == Artifact("f", known, 3)
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        describe_file(tmp_path / "g", name="g")
+
+
+def test_only_one_process_works_in_a_run(tmp_path: Path) -> None:
+    with (
+        only_one(tmp_path),
+        pytest.raises(ResourceError, match=str(os.getpid())),
+        only_one(tmp_path),
+    ):
+        pass
+    with only_one(tmp_path):
+        pass
