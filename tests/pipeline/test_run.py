@@ -135,6 +135,7 @@ def test_single_commands_work_on_the_users_own_files(
 ) -> None:
     own = pico_recipe.parent
     text, talk, tiny = own / "zh.txt", own / "chat.json", "--set=block_tokens=64"
+    more = "--num-tokens=512"
     token, adapter, merged = tmp_path / "tok", tmp_path / "a", tmp_path / "m"
     steps: list[tuple[object, ...]] = [
         (
@@ -149,10 +150,9 @@ def test_single_commands_work_on_the_users_own_files(
             token,
         ),
         ("tokenizer", "audit", pico_base, token, "--text", text),
-        ("pretrain", "--base", pico_base, "--text", text, "-o", adapter, "--num-tokens=512", tiny),
+        ("pretrain", "--base", pico_base, "--text", text, "-o", adapter, more, tiny),
         ("merge", "--base", pico_base, "--adapter", adapter, "-o", merged),
-        ("sft", "--base", merged, "--instructions", talk, "-o", tmp_path / "s")
-        + ("--num-tokens=512", tiny, "--set=template=alpaca"),
+        ("sft", "--base", merged, "--instructions", talk, "-o", tmp_path / "s", more, tiny),
         ("gguf", merged, "-o", tmp_path / "g", "--types", "f16,q4_0"),
         ("eval", pico_base, merged, "--text", text),
     ]
