@@ -80,21 +80,26 @@ def write_gguf(
     ]
     partial = output.with_name(output.name + ".partial")
     writer = gguf.GGUFWriter(partial, "llama")
-    _add_header(writer, config, file_type, output.stem)
-    _add_vocabulary(writer, vocabulary)
-    for key, value in metadata.items():
-        writer.add_string(key, value)
-    for tensor, name, kind in plan:
-        _announce(writer, name, tensor.shape, kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    total, done = sum(num_bytes(tensor.shape, kind) for tensor, _, kind in plan), 0
-    for tensor, name, kind in plan:
-        writer.write_tensor_data(quantize(_values(tensor, name, config), kind))
-        done += num_bytes(tensor.shape, kind)
-        on_bytes(done, total)
-    writer.close()
+    try:
+        _add_header(writer, config, file_type, output.stem)
+        _add_vocabulary(writer, vocabulary)
+        for key, value in metadata.items():
+            writer.add_string(key, value)
+        for tensor, name, kind in plan:
+            _announce(writer, name, tensor.shape, kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        total, done = sum(num_bytes(tensor.shape, kind) for tensor, _, kind in plan), 0
+        for tensor, name, kind in plan:
+            writer.write_tensor_data(quantize(_values(tensor, name, config), kind))
+            done += num_bytes(tensor.shape, kind)
+            on_bytes(done, total)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    finally:
+        writer.close()
     partial.rename(output)
     types = Counter(kind.name for _, _, kind in plan)
     return GgufSummary(output.stat().st_size, len(plan), dict(types))

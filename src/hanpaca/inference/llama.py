@@ -92,6 +92,8 @@ class ChatModel:
     ) -> Iterator[str]:
         """Answer a conversation, piece by piece; closing the iterator stops the model.
 
+        Recent tokens are made less likely by a factor of 1.1.
+
         Args:
             messages: Turns with `role` and `content`; the file's own chat template writes them.
             max_tokens: The answer is cut off there.
@@ -144,15 +146,24 @@ class ChatModel:
                 pool.map(lambda one: self.answer(one, max_tokens=max_tokens), conversations)
             )
 
-    def complete(self, prompt: str, *, max_tokens: int, ignore_end: bool = False) -> Answer:
+    def complete(
+        self,
+        prompt: str,
+        *,
+        max_tokens: int,
+        ignore_end: bool = False,
+        repeat_penalty: float = _REPEAT_PENALTY,
+    ) -> Answer:
         """Continue a text greedily, without a chat template.
 
         Args:
             prompt: The text so far.
             max_tokens: The text is cut off there.
             ignore_end: Go on past the end token, to time a fixed number of tokens.
+            repeat_penalty: Divides the likelihood of recent tokens; 1 for none.
         """
         request = {**_request(max_tokens, 0.0, 0), "prompt": prompt, "ignore_eos": ignore_end}
+        request["repeat_penalty"] = repeat_penalty
         reply = _checked(self._server.handle_completions(request))
         return _answer(reply, reply["choices"][0]["text"])
 

@@ -9,7 +9,6 @@ benchmarks/throughput.py measures what this brings against autocast with peft's 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -190,7 +189,7 @@ def save_adapter(model: CausalLM, folder: Path, *, metadata: Mapping[str, str]) 
     """
     folder.mkdir(parents=True, exist_ok=True)
     config = next(iter(_peft_config(model).values()))
-    tree = {key: value for key, value in asdict(config).items() if value is not None}
+    tree = {key: value for key, value in config.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
     tree["target_modules"] = sorted(config.target_modules or ())
     tree["base_model_name_or_path"] = None
     indices = _new_row_indices(model)

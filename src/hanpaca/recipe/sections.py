@@ -56,15 +56,15 @@ class DataSection(Section):
     """What is read: text and conversations of the new language, and text of the old one."""
 
     text: tuple[str, ...] = Field(min_length=1, examples=[["text"]])
-    """Text of the new language: files (.txt, .jsonl, .csv) or folders of them, relative to this
-    recipe, or the word `builtin:idioms` for the material that comes with the demo."""
+    """Text of the new language: files (.txt, .md, .jsonl) or folders of them, relative to
+    this recipe, or the word `builtin:idioms` for the material that comes with the demo."""
     encoding: str = "utf-8"
     """Encoding of the text files, by its Python name, e.g. `utf-8` or `gb18030`."""
     text_field: str = "text"
-    """Field of a .jsonl or .csv row that holds the text."""
+    """Field of a .jsonl line that holds the text."""
     replay: tuple[str, ...] = ("builtin:docstrings",)
     """Text of the old language, mixed into training so that it is not forgotten: files or folders,
-    or `builtin:docstrings` for the English of Python's own documentation."""
+    or `builtin:docstrings` for English from the documentation of installed packages."""
     instructions: tuple[str, ...] = Field(min_length=1, examples=[["instructions.jsonl"]])
     """Conversations to learn from, .json or .jsonl files, or `builtin:idioms`."""
     heldout_documents: int = Field(default=300, ge=0)
@@ -115,11 +115,6 @@ class RowsSection(Section):
     against the base piece it begins with."""
     untie: bool = False
     """Give the head rows of its own where the base shares one table between input and output."""
-    fit_tokens: int = Field(default=0, ge=0)
-    """Tokens used to fit the new rows alone, on the frozen model, before LoRA starts; 0 for none.
-    """
-    fit_learning_rate: float = Field(default=1e-2, gt=0)
-    """Peak learning rate of that fit."""
 
 
 class LoraSection(Section):
