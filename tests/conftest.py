@@ -79,7 +79,7 @@ def make_pico_model(
         initializer_range=0.1,
     )
     torch.manual_seed(seed)
-    LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any, cast
 
 import gguf
 import numpy as np
@@ -86,10 +87,11 @@ def test_llama_cpp_writes_what_transformers_writes(smollm2_gguf: Path, tmp_path:
     with ChatModel(tmp_path / "m.gguf", context_tokens=256) as chat:
         for prompt in ("The capital of France is", "白日依山尽，"):
             ids = tokenizer(prompt, return_tensors="pt").input_ids
-            written = model.generate(
+            written = cast(Any, model).generate(
                 ids, max_new_tokens=16, do_sample=False, repetition_penalty=1.0
-            )  # type: ignore[misc]
-            expected = tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+            )
+            new_ids = written[0, ids.shape[1] :]
+            expected = str(tokenizer.decode(new_ids, skip_special_tokens=True))
             answer = chat.complete(prompt, max_tokens=16, repeat_penalty=1.0)
             assert answer.text == expected.rstrip("\ufffd")
 

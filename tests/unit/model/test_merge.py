@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,11 +23,11 @@ def load(folder: Path, dtype: torch.dtype = torch.float32) -> LlamaForCausalLM:
     return model
 
 
-def make_adapter(base: Path, folder: Path, *, rows: bool = True, **settings_: object) -> Path:
+def make_adapter(base: Path, folder: Path, **settings_: Any) -> Path:
     """An adapter with random factors, saved by peft itself."""
     config = LoraConfig(
         target_modules=["q_proj", "v_proj", "down_proj"],
-        trainable_token_indices={"embed_tokens": NEW_IDS} if rows else None,
+        trainable_token_indices={"embed_tokens": NEW_IDS},
         **{"r": 4, "lora_alpha": 10, **settings_},
     )
     model = get_peft_model(load(base), config)
@@ -34,7 +35,7 @@ def make_adapter(base: Path, folder: Path, *, rows: bool = True, **settings_: ob
     for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.05)
-    model.save_pretrained(folder)
+    model.save_pretrained(str(folder))
     return folder
 
 
@@ -59,7 +60,7 @@ def test_the_merged_model_answers_as_peft_does(
     adapter = make_adapter(tmp_path / "f32", tmp_path / "a")
     merge_adapter(tmp_path / "f32", adapter, tmp_path / "merged")
     with torch.inference_mode():
-        oracle = PeftModel.from_pretrained(load(tmp_path / "f32"), adapter)(PROMPT).logits
+        oracle = PeftModel.from_pretrained(load(tmp_path / "f32"), str(adapter))(PROMPT).logits
         ours = load(tmp_path / "merged")(PROMPT).logits
         plain = load(base)(PROMPT).logits
     torch.testing.assert_close(ours, oracle, rtol=1e-5, atol=1e-5)
