@@ -48,6 +48,7 @@ def tokens_per_second(model: torch.nn.Module, blocks: BlockDataset, *, bf16: boo
             report_to="none",
             disable_tqdm=True,
             bf16=bf16,
+            use_cpu=not torch.cuda.is_available(),
             remove_unused_columns=False,
             dataloader_pin_memory=False,
         )
@@ -92,7 +93,7 @@ def main() -> None:
         del rival, peft_model
     ours_speed, rival_speed = (median(speeds) for speeds in found.values())
     result = {
-        "command": "python benchmarks/throughput.py runs/quickstart/20-base",
+        "command": "python benchmarks/throughput.py runs/quickstart/20-base --steps 4",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "tokens_per_second": {

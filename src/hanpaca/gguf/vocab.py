@@ -114,8 +114,23 @@ def write_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
         raise ArtifactError(
             f"pre-tokenizer {vocabulary.pre!r} is not known; known: {', '.join(PRE_TOKENIZERS)}"
         )
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": vocabulary.add_bos,
+        **{f"{role}_token": vocabulary.tokens[i] for role, i in vocabulary.special.items()},
+    }
+    if vocabulary.chat_template:
+        config["chat_template"] = vocabulary.chat_template
+    for name, tree in (("tokenizer.json", _spec(vocabulary)), ("tokenizer_config.json", config)):
+        text = json.dumps(tree, ensure_ascii=False, indent=1)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def _spec(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The content of `tokenizer.json`."""
     marked = (TokenType.CONTROL, TokenType.USER_DEFINED)
-    spec = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -155,17 +170,6 @@ def write_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
             "merges": [merge.split(" ") for merge in vocabulary.merges],
         },
     }
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": vocabulary.add_bos,
-        **{f"{role}_token": vocabulary.tokens[i] for role, i in vocabulary.special.items()},
-    }
-    if vocabulary.chat_template:
-        config["chat_template"] = vocabulary.chat_template
-    for name, tree in (("tokenizer.json", spec), ("tokenizer_config.json", config)):
-        text = json.dumps(tree, ensure_ascii=False, indent=1)
-        (folder / name).write_text(text, encoding="utf-8")
 
 
 def recognise_pre_tokenizer(tree: object, folder: Path) -> str:

@@ -63,21 +63,7 @@ def write_gguf(
     Raises:
         ArtifactError: A weight is unknown to llama.cpp, or holds NaN or infinite values.
     """
-    tied = bool(config.get("tie_word_embeddings"))
-    plan = [
-        (tensor, name, kind)
-        for tensor in sorted(tensors, key=lambda tensor: _order(tensor.name))
-        if (name := _known_name(tensor.name)) and not (tied and name == "output.weight")
-        for kind in [
-            tensor_type(
-                name,
-                tensor.shape,
-                file_type=file_type,
-                num_layers=config["num_hidden_layers"],
-                tied=tied,
-            )
-        ]
-    ]
+    plan = _plan(tensors, config, file_type)
     partial = output.with_name(output.name + ".partial")
     writer = gguf.GGUFWriter(partial, "llama")
     try:
@@ -120,6 +106,27 @@ def predict_bytes(
         )
         total += num_bytes(shape, kind)
     return total
+
+
+def _plan(
+    tensors: Sequence[SourceTensor], config: Mapping[str, Any], file_type: str
+) -> list[tuple[SourceTensor, str, Type]]:
+    """Every tensor to write with its GGUF name and type, in llama.cpp's order."""
+    tied = bool(config.get("tie_word_embeddings"))
+    plan = []
+    for tensor in sorted(tensors, key=lambda tensor: _order(tensor.name)):
+        name = _known_name(tensor.name)
+        if tied and name == "output.weight":
+            continue
+        kind = tensor_type(
+            name,
+            tensor.shape,
+            file_type=file_type,
+            num_layers=config["num_hidden_layers"],
+            tied=tied,
+        )
+        plan.append((tensor, name, kind))
+    return plan
 
 
 def _known_name(name: str) -> str:
