@@ -1,6 +1,6 @@
-"""Training speed: frozen bfloat16 with cast-down factors against autocast with peft's own layers.
+"""Training speed against peft's own layers, with autocast to bfloat16 and in plain float32.
 
-Both train the same LoRA and the same new rows on the same blocks through transformers.Trainer, in
+All train the same LoRA and the same new rows on the same blocks through transformers.Trainer, in
 turn, in one process. Needs the model that a quickstart run leaves in 20-base:
 
     python benchmarks/throughput.py runs/quickstart/20-base
@@ -11,6 +11,8 @@ import json
 import platform
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -20,8 +22,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
+from hanpaca.model.attention import use_grouped_attention
+from hanpaca.model.dtype import faster_dtype
 from hanpaca.model.load import load_model
 from hanpaca.model.lora import add_lora, add_new_rows
+from hanpaca.model.loss import NextTokenLoss
 from hanpaca.training.train import BlockDataset
 
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -57,6 +62,31 @@ def tokens_per_second(model: torch.nn.Module, blocks: BlockDataset, *, bf16: boo
     return num_tokens / median(seconds[1:])
 
 
+def hanpaca(folder: Path, blocks: BlockDataset, num_new_rows: int) -> float:
+    """Our layers and loss, in the type that is faster here."""
+    model = load_model(folder, dtype=faster_dtype())
+    add_lora(model, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
+    add_new_rows(model, num_new_rows)
+    use_grouped_attention(model)
+    return tokens_per_second(NextTokenLoss(model), blocks, bf16=False)
+
+
+def peft(folder: Path, blocks: BlockDataset, num_new_rows: int, *, autocast: bool) -> float:
+    """Layers of peft and `trainable_token_indices`, float32 weights."""
+    model = load_model(folder, dtype=torch.float32)
+    num_rows = model.config.vocab_size
+    new_ids = list(range(num_rows - num_new_rows, num_rows))
+    tied = bool(model.config.tie_word_embeddings)
+    config = LoraConfig(
+        r=32,
+        lora_alpha=64,
+        target_modules=TARGETS,
+        trainable_token_indices={"embed_tokens": new_ids} | ({} if tied else {"lm_head": new_ids}),
+    )
+    wrapped = cast(torch.nn.Module, get_peft_model(model, config))
+    return tokens_per_second(wrapped, blocks, bf16=autocast)
+
+
 def main() -> None:
     """Measure in turn, print, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -66,40 +96,32 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
     chance = np.random.default_rng(0)
-    num_rows = load_model(options.model).config.vocab_size
+    num_rows = json.loads((options.model / "config.json").read_text())["vocab_size"]
     ids = chance.integers(3, num_rows, size=(2 * options.steps, 256)).astype(np.int64)
     blocks = BlockDataset(ids, ids, np.tile(np.arange(256), (len(ids), 1)))
-    found: dict[str, list[float]] = {"hanpaca": [], "autocast + trainable_token_indices": []}
+    arms: dict[str, Callable[[Path, BlockDataset, int], float]] = {
+        "hanpaca": hanpaca,
+        "peft, autocast to bfloat16": partial(peft, autocast=True),
+        "peft, float32": partial(peft, autocast=False),
+    }
+    found: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(options.rounds):
-        ours = load_model(options.model)
-        add_lora(ours, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
-        add_new_rows(ours, options.new_rows)
-        found["hanpaca"].append(tokens_per_second(ours, blocks, bf16=False))
-        del ours
-        rival = load_model(options.model, dtype=torch.float32)
-        new_ids = list(range(num_rows - options.new_rows, num_rows))
-        tied = bool(rival.config.tie_word_embeddings)
-        config = LoraConfig(
-            r=32,
-            lora_alpha=64,
-            target_modules=TARGETS,
-            trainable_token_indices={"embed_tokens": new_ids}
-            | ({} if tied else {"lm_head": new_ids}),
-        )
-        peft_model = get_peft_model(rival, config)
-        found["autocast + trainable_token_indices"].append(
-            tokens_per_second(cast(torch.nn.Module, peft_model), blocks, bf16=True)
-        )
-        del rival, peft_model
-    ours_speed, rival_speed = (median(speeds) for speeds in found.values())
+        for name, arm in arms.items():
+            found[name].append(arm(options.model, blocks, options.new_rows))
+    speeds = {name: median(values) for name, values in found.items()}
     result = {
-        "command": "python benchmarks/throughput.py runs/quickstart/20-base --steps 4",
+        "command": "python benchmarks/throughput.py runs/quickstart/20-base",
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
+        "hanpaca_dtype": str(faster_dtype()),
         "tokens_per_second": {
-            name: [round(s, 1) for s in speeds] for name, speeds in found.items()
+            name: [round(s, 1) for s in values] for name, values in found.items()
         },
-        "ratio": round(ours_speed / rival_speed, 3),
+        "ratio": {
+            f"hanpaca / {name}": round(speeds["hanpaca"] / speed, 3)
+            for name, speed in speeds.items()
+            if name != "hanpaca"
+        },
     }
     RESULT.parent.mkdir(exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=2) + "\n")

@@ -1,10 +1,7 @@
-"""LoRA and trainable new rows on a frozen model, arranged for speed; saved in peft's format.
+"""LoRA and trainable new rows on a frozen model, saved in peft's format.
 
-The frozen weights stay in bfloat16 and no autocast is used. LoRA factors and new rows are kept in
-float32 for the optimizer and cast down where they are used. New rows are matrices of their own
-beside the old ones, so that the old embedding and head are neither copied nor differentiated.
-benchmarks/throughput.py measures what this brings against autocast with peft's own
-`trainable_token_indices`; the files are the same, so peft loads what is saved here.
+The layers are our own for speed; benchmarks/throughput.py measures what they bring against autocast
+with peft's own layers. The files are the same, so peft loads what is saved here.
 """
 
 import json
@@ -14,69 +11,21 @@ from pathlib import Path
 from typing import cast
 
 import torch
-import torch.nn.functional as F
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import LoraConfig, TaskType
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.checkpoint import PlannedTensor, write_safetensors
+from hanpaca.model.layers import LoraLinear, SplitEmbedding, SplitHead
 from hanpaca.model.load import CausalLM
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 ADAPTER_CONFIG = "adapter_config.json"
-_ADAPTER = "default"
 _PREFIX = "base_model.model."
 _INPUT_ROWS = f"{_PREFIX}model.embed_tokens.token_adapter.trainable_tokens_delta"
 _OUTPUT_ROWS = f"{_PREFIX}lm_head.token_adapter.trainable_tokens_delta"
-
-
-class _CastDown(nn.Module):
-    """A float32 parameter, read in the dtype the frozen weights have."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.dtype = dtype
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return weight.to(self.dtype)
-
-
-class SplitEmbedding(nn.Module):
-    """An embedding whose last rows are a trainable matrix of their own."""
-
-    def __init__(self, weight_vd: Tensor, new_rows_nd: nn.Parameter) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight_vd, persistent=False)
-        self.weight: Tensor
-        self.new_rows = new_rows_nd
-
-    def forward(self, ids_bt: Tensor) -> Tensor:
-        """Look up rows: (batch, tokens) -> (batch, tokens, hidden)."""
-        num_old = self.weight.shape[0]
-        old_btd = F.embedding(ids_bt.clamp(max=num_old - 1), self.weight)
-        rows_nd = self.new_rows.to(self.weight.dtype)
-        new_btd = F.embedding((ids_bt - num_old).clamp(min=0), rows_nd)
-        return torch.where((ids_bt >= num_old).unsqueeze(-1), new_btd, old_btd)
-
-
-class SplitHead(nn.Module):
-    """A head whose last rows are a trainable matrix of their own."""
-
-    def __init__(self, weight_vd: Tensor, new_rows_nd: nn.Parameter) -> None:
-        super().__init__()
-        self.register_buffer("weight", weight_vd, persistent=False)
-        self.weight: Tensor
-        self.new_rows = new_rows_nd
-
-    def forward(self, hidden_btd: Tensor) -> Tensor:
-        """Score every piece: (batch, tokens, hidden) -> (batch, tokens, vocabulary)."""
-        old_btv = F.linear(hidden_btd, self.weight)
-        new_btn = F.linear(hidden_btd, self.new_rows.to(self.weight.dtype))
-        return torch.cat([old_btv, new_btn], dim=-1)
 
 
 def add_lora(
@@ -98,19 +47,12 @@ def add_lora(
     for target in targets:
         if target not in known:
             raise ArtifactError(f"lora targets: the model has no layer named {target!r}")
-    dtype = model.dtype
     model.requires_grad_(False)
-    config = LoraConfig(
-        r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=list(targets)
-    )
-    inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
-    for layer in _lora_layers(model).values():
-        for factor in (layer.lora_A[_ADAPTER], layer.lora_B[_ADAPTER]):
-            factor.float()
-            if dtype != torch.float32:
-                parametrize.register_parametrization(
-                    factor, "weight", _CastDown(dtype), unsafe=True
-                )
+    for name, module in list(model.named_modules()):
+        parent, _, last = name.rpartition(".")
+        if last in targets and isinstance(module, nn.Linear):
+            lora = LoraLinear(module, rank=rank, alpha=alpha, dropout=dropout)
+            model.get_submodule(parent).add_module(last, lora)
 
 
 def add_new_rows(model: CausalLM, num_new_rows: int) -> None:
@@ -144,13 +86,9 @@ def trainable_groups(model: CausalLM) -> tuple[list[nn.Parameter], list[nn.Param
 
 def adapter_state(model: CausalLM) -> dict[str, Tensor]:
     """Every trained tensor in float32, under the names peft gives them."""
-    state = {}
-    for name, layer in _lora_layers(model).items():
-        for side in ("lora_A", "lora_B"):
-            state[f"{_PREFIX}{name}.{side}.weight"] = _original(getattr(layer, side)[_ADAPTER])
-    for key, rows in _new_rows(model).items():
-        state[key] = rows
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return {
+        name: parameter.detach().cpu().contiguous() for name, parameter in _trained(model).items()
+    }
 
 
 def load_adapter_state(model: CausalLM, file: Path) -> None:
@@ -169,14 +107,9 @@ def load_adapter_state(model: CausalLM, file: Path) -> None:
     ]
     if wrong:
         raise ArtifactError(f"{file}: {wrong[0]} does not fit this model and recipe")
-    layers = _lora_layers(model)
     with torch.no_grad():
-        for name, layer in layers.items():
-            for side in ("lora_A", "lora_B"):
-                key = f"{_PREFIX}{name}.{side}.weight"
-                _original(getattr(layer, side)[_ADAPTER]).copy_(saved[key])
-        for key, rows in _new_rows(model).items():
-            rows.copy_(saved[key])
+        for key, parameter in _trained(model).items():
+            parameter.copy_(saved[key])
 
 
 def save_adapter(model: CausalLM, folder: Path, *, metadata: Mapping[str, str]) -> None:
@@ -188,13 +121,18 @@ def save_adapter(model: CausalLM, folder: Path, *, metadata: Mapping[str, str]) 
         metadata: Goes into the safetensors header: fingerprints of base and tokenizer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    config = next(iter(_peft_config(model).values()))
+    layers = _lora_layers(model)
+    one = next(iter(layers.values()))
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        inference_mode=True,
+        r=len(one.lora_A),
+        lora_alpha=cast(int, one.alpha),
+        lora_dropout=one.dropout,
+        trainable_token_indices=_new_row_indices(model) or None,
+    )
     tree = {key: value for key, value in config.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
-    tree["target_modules"] = sorted(config.target_modules or ())
-    tree["base_model_name_or_path"] = None
-    indices = _new_row_indices(model)
-    if indices:
-        tree["trainable_token_indices"] = indices
+    tree["target_modules"] = sorted({name.rsplit(".", 1)[-1] for name in layers})
     (folder / ADAPTER_CONFIG).write_text(json.dumps(tree, indent=2, sort_keys=True, default=str))
     state = adapter_state(model)
     write_safetensors(
@@ -217,7 +155,7 @@ def _new_row_indices(model: CausalLM) -> dict[str, list[int]]:
     return dict.fromkeys(names, ids)
 
 
-def _new_rows(model: CausalLM) -> dict[str, Tensor]:
+def _new_rows(model: CausalLM) -> dict[str, nn.Parameter]:
     embedding, head = model.model.embed_tokens, model.lm_head
     if not isinstance(embedding, SplitEmbedding) or not isinstance(head, SplitHead):
         return {}
@@ -226,17 +164,17 @@ def _new_rows(model: CausalLM) -> dict[str, Tensor]:
     return {_INPUT_ROWS: embedding.new_rows, _OUTPUT_ROWS: head.new_rows}
 
 
-def _lora_layers(model: CausalLM) -> dict[str, LoraLayer]:
-    return {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+def _lora_layers(model: CausalLM) -> dict[str, LoraLinear]:
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, LoraLinear)
+    }
 
 
-def _original(linear: nn.Linear) -> Tensor:
-    """The float32 parameter itself, not what `_CastDown` makes of it."""
-    if parametrize.is_parametrized(linear, "weight"):
-        parametrizations = cast(nn.ModuleDict, linear.parametrizations)
-        return cast(Tensor, parametrizations["weight"].original)
-    return linear.weight
-
-
-def _peft_config(model: CausalLM) -> Mapping[str, LoraConfig]:
-    return cast(Mapping[str, LoraConfig], model.peft_config)
+def _trained(model: CausalLM) -> dict[str, nn.Parameter]:
+    """Every trained parameter under the name peft gives it."""
+    factors = {
+        f"{_PREFIX}{name}.{side}.weight": cast(nn.Parameter, getattr(layer, side))
+        for name, layer in _lora_layers(model).items()
+        for side in ("lora_A", "lora_B")
+    }
+    return factors | _new_rows(model)

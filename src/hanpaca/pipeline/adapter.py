@@ -10,6 +10,8 @@ from typing import Any, cast
 import torch
 
 from hanpaca.data.pack import Blocks
+from hanpaca.model.attention import use_grouped_attention
+from hanpaca.model.dtype import faster_dtype
 from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 from hanpaca.model.load import CausalLM, load_model, load_tokenizer, start_token
 from hanpaca.model.lora import (
@@ -20,8 +22,10 @@ from hanpaca.model.lora import (
     save_adapter,
     trainable_groups,
 )
+from hanpaca.model.loss import NextTokenLoss
 from hanpaca.model.score import negative_log_likelihoods
 from hanpaca.recipe import TrainingSection
+from hanpaca.runs import CHECKPOINTS, write_atomically
 from hanpaca.training.journal import Probe, Progress
 from hanpaca.training.train import BlockDataset, Optimization, Trainable, train
 
@@ -62,12 +66,13 @@ def train_adapter(
     Returns:
         Metrics of the stage.
     """
-    model = load_model(base)
+    model = load_model(base, dtype=_dtype(section, folder))
     torch.manual_seed(seed)
     lora = section.lora
     add_lora(model, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets)
     if num_new_rows:
         add_new_rows(model, num_new_rows)
+    use_grouped_attention(model)
     factors, rows = trainable_groups(model)
     metadata = {
         "hanpaca.base.fingerprint": model_fingerprint(base),
@@ -77,7 +82,7 @@ def train_adapter(
     samples: list[str] = []
     last = train(
         Trainable(
-            model,
+            NextTokenLoss(model),
             factors,
             rows,
             save=save,
@@ -94,9 +99,21 @@ def train_adapter(
         "num_steps": last.num_steps,
         "num_tokens": int(blocks.input_ids.size),
         "loss": last.loss,
+        "dtype": str(model.dtype).removeprefix("torch."),
         "tokens_per_second": round(last.tokens_per_second, 1),
         "training_seconds": round(last.seconds, 1),
     }
+
+
+def _dtype(section: TrainingSection, folder: Path) -> torch.dtype:
+    """What the recipe says, or what is faster here; a resumed training keeps what it began with."""
+    if section.dtype != "auto":
+        return cast(torch.dtype, getattr(torch, section.dtype))
+    kept = folder / CHECKPOINTS / "dtype"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, str(faster_dtype()).removeprefix("torch."))
+    return cast(torch.dtype, getattr(torch, kept.read_text(encoding="utf-8")))
 
 
 def _optimization(section: TrainingSection, seed: int) -> Optimization:

@@ -156,6 +156,9 @@ class TrainingSection(Section):
     """Share of the blocks that is text of the old language."""
     lora: LoraSection = LoraSection()
     """The adapters."""
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Type of the frozen weights while training; what is trained is float32 anyway. `auto` tries
+    which one this machine multiplies faster."""
     checkpoint_steps: int = Field(default=50, ge=1)
     """Steps between checkpoints: the most work that an interruption can lose."""
     sample_steps: int = Field(default=50, ge=1)

@@ -26,7 +26,8 @@ class Trainable:
     """A model prepared for training, and how its trained part is kept."""
 
     model: nn.Module
-    """A causal language model that takes input_ids, labels and position_ids."""
+    """Takes input_ids, labels and position_ids, each (batch, tokens); gives a mapping with
+    `loss`."""
     factors: Sequence[nn.Parameter]
     """The LoRA factors."""
     rows: Sequence[nn.Parameter]
