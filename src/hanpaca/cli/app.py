@@ -3,7 +3,7 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import runs, steps, tools
+from hanpaca.cli import runs, steps, tokenizer, tools
 
 app = typer.Typer(
     name="hanpaca",
@@ -29,7 +29,7 @@ app.command("plan")(runs.plan)
 app.command("status")(runs.status)
 app.command("verify")(runs.verify)
 app.command("chat")(tools.chat)
-app.add_typer(tools.tokenizer)
+app.add_typer(tokenizer.tokenizer)
 app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
 app.command("merge")(tools.merge)

@@ -9,7 +9,6 @@ from hanpaca.tokenizer.byte_bpe import ByteBPE, read_byte_bpe, text_of_piece
 from hanpaca.tokenizer.guarantees import (
     changed_texts,
     dead_pieces,
-    encode,
     misread_texts,
     recut_texts,
 )
@@ -120,7 +119,7 @@ def _shown(tokenizer: ByteBPE, pieces: Sequence[str] | set[str]) -> tuple[str, .
 
 
 def _tokens_per_character(tokenizer: ByteBPE, texts: Sequence[str]) -> float:
-    return sum(map(len, encode(tokenizer, texts))) / sum(map(len, texts))
+    return sum(map(len, tokenizer.encode(texts))) / sum(map(len, texts))
 
 
 def _killed_pieces(old: ByteBPE, new: ByteBPE) -> set[str]:
@@ -129,5 +128,5 @@ def _killed_pieces(old: ByteBPE, new: ByteBPE) -> set[str]:
 
 
 def _unused_pieces(tokenizer: ByteBPE, pieces: set[str], texts: Sequence[str]) -> set[str]:
-    used = {token for ids in encode(tokenizer, texts) for token in ids}
+    used = {token for ids in tokenizer.encode(texts) for token in ids}
     return {piece for piece in pieces if tokenizer.ids[piece] not in used}

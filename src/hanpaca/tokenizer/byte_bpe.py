@@ -5,6 +5,7 @@ visible character for each byte (GPT-2's `bytes_to_unicode`), so the space of " 
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def text_of_piece(piece: str) -> str:
 
 @dataclass(frozen=True)
 class ByteBPE:
-    """A byte-level BPE tokenizer.
+    """A byte-level BPE tokenizer; a `Vocabulary`.
 
     Attributes:
         path: where it was read from, for messages.
@@ -54,6 +55,7 @@ class ByteBPE:
         merges: pairs of vocabulary entries, most urgent first.
         merges_only: the model without pre-tokenizer, normalizer and whole-word look-up.
         ids: every entry, special ones too, and its id.
+        special: entries found as strings and not by merges.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class ByteBPE:
     merges: tuple[tuple[str, str], ...]
     merges_only: models.BPE
     ids: dict[str, int]
+    special: frozenset[str]
 
     @property
     def next_id(self) -> int:
@@ -71,6 +74,31 @@ class ByteBPE:
     def split(self, piece: str) -> list[str]:
         """Cut bytes, written as a piece, into the model's own pieces by its merges alone."""
         return [token.value for token in self.merges_only.tokenize(piece)]
+
+    def surface(self, piece: str) -> bytes:
+        """The UTF-8 bytes an entry stands for."""
+        return piece.encode() if piece in self.special else bytes_of_piece(piece)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts without the special tokens that a model wants around them."""
+        encoded = self.backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Turn ids back into texts, special tokens written out."""
+        return list(self.backend.decode_batch(list(ids), skip_special_tokens=False))
+
+    def spell(self, surfaces: Sequence[bytes]) -> list[list[int]]:
+        """Encode bytes as inside a text; half characters are no text: by the merges alone."""
+        texts, halves = [], {}
+        for number, surface in enumerate(surfaces):
+            try:
+                texts.append(surface.decode())
+            except UnicodeDecodeError:
+                halves[number] = [self.ids[part] for part in self.split(piece_of_bytes(surface))]
+                texts.append("")
+        encoded = self.encode(texts)
+        return [halves.get(number, ids) for number, ids in enumerate(encoded)]
 
 
 def read_byte_bpe(folder: Path) -> ByteBPE:
@@ -112,6 +140,7 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
         merges=merges,
         merges_only=models.BPE(vocab=model["vocab"], merges=merges),
         ids=backend.get_vocab(with_added_tokens=True),
+        special=frozenset(token["content"] for token in spec.get("added_tokens") or ()),
     )
 
 

@@ -70,7 +70,9 @@ def test_changed_english_is_found(base: ByteBPE) -> None:
     ],
 )
 def test_a_coarsening_has_no_new_cut(fine: list[str], coarse: list[str], expected: bool) -> None:
-    assert is_coarsening(fine, coarse) is expected
+    assert (
+        is_coarsening([one.encode() for one in fine], [one.encode() for one in coarse]) is expected
+    )
 
 
 def test_a_merge_before_the_bases_own_moves_cuts(base: ByteBPE) -> None:

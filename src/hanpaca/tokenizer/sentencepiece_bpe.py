@@ -1,0 +1,150 @@
+"""Read and write a SentencePiece BPE tokenizer, `tokenizer.model`.
+
+The file is a protocol buffer (`src/sentencepiece_model.proto` of google/sentencepiece): pieces with
+scores in the order of their ids. In a BPE model the neighbours are joined first whose joined piece
+has the highest score; of two equal ones the left one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hanpaca.errors import ArtifactError, ResourceError
+
+SPACE = "▁"
+FILE_NAME = "tokenizer.model"
+NORMAL = 1
+"""The type of a piece that is learned text; the others are unknown, control, user, unused, byte."""
+_BYTE = 6
+_BPE = 2
+_KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
+
+
+@dataclass(frozen=True)
+class SentencePieceBPE:
+    """A SentencePiece BPE tokenizer; a `Vocabulary`.
+
+    Attributes:
+        path: where it was read from, for messages.
+        proto: the whole file as a ModelProto; not to be changed.
+        processor: the same as a working tokenizer.
+        inside: the same without the space before a text, for what stands inside one.
+        ids: every entry and its id.
+        special: entries that no merge makes.
+    """
+
+    path: Path
+    proto: Any
+    processor: Any
+    inside: Any
+    ids: dict[str, int]
+    special: frozenset[str]
+
+    @property
+    def next_id(self) -> int:
+        """The id after the last one."""
+        return len(self.ids)
+
+    def surface(self, piece: str) -> bytes:
+        """The UTF-8 bytes an entry stands for."""
+        if self.proto.pieces[self.ids[piece]].type == _BYTE:
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace(SPACE, " ").encode()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encode texts without BOS and EOS."""
+        return list(self.processor.encode(list(texts)))
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """Turn ids back into texts."""
+        return list(self.processor.decode([list(one) for one in ids]))
+
+    def spell(self, surfaces: Sequence[bytes]) -> list[list[int]]:
+        """Encode bytes as they would be encoded inside a text; half characters as byte tokens."""
+        return [self._spell(surface) for surface in surfaces]
+
+    def _spell(self, surface: bytes) -> list[int]:
+        try:
+            return list(self.inside.encode(surface.decode()))
+        except UnicodeDecodeError:
+            return [self.ids[f"<0x{byte:02X}>"] for byte in surface]
+
+
+def read_sentencepiece(path: Path) -> SentencePieceBPE:
+    """Read `tokenizer.model`, or the one in a folder.
+
+    Raises:
+        ArtifactError: it is missing, damaged, or no BPE model with byte fallback.
+        ResourceError: the packages that read it are not installed.
+    """
+    file = path / FILE_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ArtifactError(f"{file}: no such file; give a SentencePiece {FILE_NAME}")
+    proto = parse_model(file.read_bytes(), path=file)
+    if proto.trainer_spec.model_type != _BPE:
+        kind = _KINDS.get(proto.trainer_spec.model_type, "unknown")
+        raise ArtifactError(f"{file}: it is a {kind} model; only BPE can be used")
+    if not proto.trainer_spec.byte_fallback:
+        raise ArtifactError(
+            f"{file}: byte_fallback is off, so unknown characters are lost; only models with byte "
+            "fallback can be used"
+        )
+    return sentencepiece_of_proto(proto, path=file)
+
+
+def parse_model(data: bytes, *, path: Path) -> Any:  # noqa: ANN401  # a generated class
+    """Parse any SentencePiece model; `path` is for messages.
+
+    Raises:
+        ArtifactError: it is damaged.
+        ResourceError: the packages that read it are not installed.
+    """
+    from google.protobuf.message import DecodeError
+
+    proto = _schema().ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except DecodeError as error:
+        raise ArtifactError(f"{path}: damaged or no SentencePiece model; copy it again") from error
+    if not proto.pieces:
+        raise ArtifactError(f"{path}: damaged or no SentencePiece model: it has no pieces")
+    return proto
+
+
+def sentencepiece_of_proto(proto: Any, *, path: Path) -> SentencePieceBPE:  # noqa: ANN401
+    """Make a tokenizer from a ModelProto; `path` is for messages.
+
+    Raises:
+        ArtifactError: sentencepiece refuses it, or an entry stands in it twice.
+    """
+    import sentencepiece
+
+    inside = type(proto)()
+    inside.CopyFrom(proto)
+    inside.normalizer_spec.add_dummy_prefix = False
+    ids = {piece.piece: number for number, piece in enumerate(proto.pieces)}
+    if len(ids) < len(proto.pieces):
+        raise ArtifactError(
+            f"{path}: damaged: {len(proto.pieces) - len(ids)} pieces stand in twice"
+        )
+    try:
+        whole, bare = (
+            sentencepiece.SentencePieceProcessor(model_proto=one.SerializeToString())
+            for one in (proto, inside)
+        )
+    except RuntimeError as error:
+        raise ArtifactError(f"{path}: sentencepiece cannot use it: {error}") from error
+    special = frozenset(piece.piece for piece in proto.pieces if piece.type != NORMAL)
+    return SentencePieceBPE(path, proto, whole, bare, ids, special)
+
+
+def _schema() -> ModuleType:
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError as error:
+        raise ResourceError(
+            "tokenizer.model cannot be read: pip install sentencepiece protobuf"
+        ) from error
+    return sentencepiece_model_pb2
