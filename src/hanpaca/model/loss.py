@@ -46,17 +46,27 @@ class NextTokenLoss(nn.Module):
         next_bt = labels[:, 1:]
         labelled_bt = next_bt != NO_LABEL
         hidden_td = hidden_btd[:, :-1][labelled_bt]
-        head = cast(nn.Module, self.model.lm_head)
+        head = cast(nn.Linear | SplitHead, self.model.lm_head)
         rows = head.new_rows if isinstance(head, SplitHead) else None
-        loss: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-            hidden_td, head.weight, rows, next_bt[labelled_bt]
-        )
-        return {"loss": loss}
+        return {"loss": head_loss(hidden_td, head.weight, rows, next_bt[labelled_bt])}
+
+
+def head_loss(hidden_td: Tensor, old_vd: Tensor, new_nd: Tensor | None, labels_t: Tensor) -> Tensor:
+    """Mean cross-entropy in nats of a frozen head whose last rows may be trainable.
+
+    Args:
+        hidden_td: (tokens, hidden): what the head reads.
+        old_vd: (old pieces, hidden): gets no gradient.
+        new_nd: (new pieces, hidden), float32, or None.
+        labels_t: (tokens,): ids; those of new pieces follow the old ones.
+    """
+    loss: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
+        hidden_td, old_vd, new_nd, labels_t
+    )
+    return loss
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Mean cross-entropy of a frozen head with trainable last rows."""
-
     @staticmethod
     def forward(
         context: Any,  # noqa: ANN401  # torch types it so

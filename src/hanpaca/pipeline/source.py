@@ -1,15 +1,18 @@
 """Where a base model comes from: a folder, a GGUF file, an installed package, or the hub."""
 
+import json
 import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hanpaca.errors import ArtifactError, ResourceError
 from hanpaca.recipe import Recipe
-from hanpaca.runs import Artifact, describe_file
+from hanpaca.runs import Artifact, describe_file, write_atomically
 
 _WEIGHTS = (".safetensors", ".gguf")
+_HASHES = "hashes.json"
 
 
 def resolve_base(recipe: Recipe, tell: Callable[[str], None]) -> tuple[Path, list[Artifact]]:
@@ -67,7 +70,29 @@ def _folder_inputs(folder: Path, name: str) -> list[Artifact]:
         for file in folder.iterdir()
         if file.suffix in _WEIGHTS or file.name in ("config.json", "tokenizer.json")
     )
-    return [describe_file(file, name=f"{name}/{file.name}") for file in files]
+    hashes = cache_folder() / _HASHES
+    try:
+        known = json.loads(hashes.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    found = [_described(file, f"{name}/{file.name}", known) for file in files]
+    hashes.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(hashes, json.dumps(known, indent=1))
+    return found
+
+
+def _described(file: Path, name: str, known: dict[str, list[Any]]) -> Artifact:
+    """Hash a file, or remember the hash it had with this size and time of change.
+
+    A base of 13 GB would else be read in full each time a run is resumed.
+    """
+    place, stat = str(file.resolve()), file.stat()
+    size, changed, sha256 = known.get(place, [0, 0, ""])
+    if (size, changed) == (stat.st_size, stat.st_mtime_ns):
+        return Artifact(name, sha256, size)
+    artifact = describe_file(file, name=name)
+    known[place] = [stat.st_size, stat.st_mtime_ns, artifact.sha256]
+    return artifact
 
 
 def _download(hub_id: str) -> Path:
