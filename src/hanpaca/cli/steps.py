@@ -1,7 +1,10 @@
-"""Commands that train or measure on the user's own files: pretrain, sft, eval."""
+"""Commands that train or measure on the user's own files: pretrain, sft, eval, bakeoff."""
 
+import json
 import shutil
+import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -14,6 +17,7 @@ from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.recipe import PretrainSection, SftSection
 
 if TYPE_CHECKING:
+    from hanpaca.pipeline.bakeoff import BakeoffTexts
     from hanpaca.training.journal import Progress
 
 NumTokens = Annotated[int, typer.Option(help="Training tokens in all.")]
@@ -25,6 +29,7 @@ Settings = Annotated[
 ]
 Kind = TypeVar("Kind", PretrainSection, SftSection)
 _PROBED = 16
+_MEASURED_DOCUMENTS = 50
 
 
 def pretrain(
@@ -120,6 +125,79 @@ def evaluate(
             )
         )
     print_table(("model", "bits/char", "tokens/char", "characters"), rows)
+
+
+def bakeoff(
+    base: BaseFolder,
+    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
+    text: Texts,
+    protected: Annotated[
+        list[Path] | None, typer.Option(help="Text of the old language; repeatable.")
+    ] = None,
+    num_tokens: Annotated[
+        int, typer.Option(help="Of the short training; 0 scores the starts alone.")
+    ] = 20_000,
+    fit_steps: Annotated[
+        int, typer.Option(help="Also try input rows fitted for so many steps.")
+    ] = 0,
+    untie: Annotated[bool, typer.Option(help="Untie the head of a tied base.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Try the starts of new rows on your base and text, and name the best."""
+    from hanpaca.pipeline.bakeoff import bake_off, candidates
+    from hanpaca.pipeline.formats import read_config
+    from hanpaca.tokenizer import read_byte_bpe
+    from hanpaca.tokenizer.vocabulary import new_spellings
+
+    spellings = new_spellings(read_byte_bpe(base), read_byte_bpe(extended))
+    if not spellings:
+        raise ArtifactError(f"{extended}: has no piece that {base} has not")
+    untied = untie or not read_config(base).get("tie_word_embeddings", False)
+    with tempfile.TemporaryDirectory(prefix="hanpaca-bakeoff-") as scratch:
+        scores = bake_off(
+            base,
+            extended,
+            spellings,
+            _bakeoff_texts(text, protected or []),
+            settings=candidates(untied=untied, num_fit_steps=fit_steps),
+            training=_short_training(num_tokens),
+            scratch=Path(scratch),
+            on_score=lambda score: errors.print(f"{score.name}: {score.start:.3f}", markup=False),
+        )
+    if as_json:
+        print(json.dumps([asdict(score) for score in scores], ensure_ascii=False, indent=2))
+        return
+    rows = [
+        (score.name, *(_number(one) for one in (score.start, score.trained, score.protected)))
+        for score in scores
+    ]
+    header = ("rows", "bits/char at start", f"after {num_tokens} tokens", "old language at the end")
+    print_table(header, rows)
+    print(f"Best: {scores[0].name}")
+
+
+def _bakeoff_texts(text: list[Path], protected: list[Path]) -> "BakeoffTexts":
+    from hanpaca.data.text import read_documents
+    from hanpaca.pipeline.bakeoff import BakeoffTexts
+
+    texts = [document.text for document in read_documents(text)]
+    if len(texts) < 2:
+        raise DataError(f"{text[0]}: at least two documents are needed: one is held out to measure")
+    num_heldout = max(1, min(len(texts) // 10, _MEASURED_DOCUMENTS))
+    old = [document.text for document in read_documents(protected)][:_MEASURED_DOCUMENTS]
+    return BakeoffTexts(texts[num_heldout:], texts[:num_heldout], old)
+
+
+def _short_training(num_tokens: int) -> PretrainSection | None:
+    if num_tokens == 0:
+        return None
+    return _section(
+        PretrainSection, num_tokens, None, ["learning_rate=1e-3", "sample_steps=1000000"]
+    )
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
 
 
 def _section(

@@ -25,7 +25,7 @@ ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
 
 
 def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM:
-    """Load the weights of a Hugging Face folder, in `dtype`, on the CPU.
+    """Load the weights of a Hugging Face folder, frozen, in `dtype`, on the CPU.
 
     Args:
         folder: Holds `config.json` and safetensors weights.
@@ -51,7 +51,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ArtifactError(f"{folder}: the weights cannot be loaded: {error}") from error
-    return cast(CausalLM, model.train(False))
+    return cast(CausalLM, model.train(False).requires_grad_(False))
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:

@@ -28,6 +28,41 @@ def mean_rows(matrix_vd: Tensor, spellings: Sequence[Spelling]) -> Tensor:
     return torch.stack(rows) if rows else torch.empty(0, matrix_vd.shape[1])
 
 
+def mean_of_all_rows(matrix_vd: Tensor, num_rows: int) -> Tensor:
+    """The mean of all rows, again and again: (new pieces, hidden), float32.
+
+    Bounds how far the old probabilities move (Hewitt 2021, "Initializing New Word Embeddings for
+    Pretrained Language Models").
+    """
+    return matrix_vd.float().mean(dim=0).expand(num_rows, -1).clone()
+
+
+def normal_rows(matrix_vd: Tensor, num_rows: int, *, seed: int) -> Tensor:
+    """Draws from the normal distribution with the matrix's mean and covariance (Hewitt 2021).
+
+    Returns:
+        (new pieces, hidden), float32; the same for the same seed.
+    """
+    matrix_vd = matrix_vd.float()
+    mean_d = matrix_vd.mean(dim=0)
+    centred_vd = matrix_vd - mean_d
+    # With B = centred / sqrt(V), a draw B' z has covariance B' B: no decomposition is needed.
+    noise_nv = torch.randn(num_rows, len(matrix_vd), generator=torch.Generator().manual_seed(seed))
+    rows_nd: Tensor = mean_d + noise_nv @ centred_vd / len(matrix_vd) ** 0.5
+    return rows_nd
+
+
+def rescaled(rows_nd: Tensor, matrix_vd: Tensor) -> Tensor:
+    """Give every row the median length of the matrix's rows; averages are shorter than their parts.
+
+    Returns:
+        (new pieces, hidden), float32.
+    """
+    median = matrix_vd.float().norm(dim=1).median()
+    scale_n1: Tensor = median / rows_nd.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    return rows_nd * scale_n1
+
+
 def first_piece_rows(
     matrix_vd: Tensor,
     spellings: Sequence[Spelling],

@@ -1,6 +1,5 @@
 """20-base: the base model with a row for every new piece; every old row bit for bit as it was."""
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,40 +8,33 @@ import torch
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.checkpoint import opened, read_headers
-from hanpaca.model.load import load_model, load_tokenizer, start_token
-from hanpaca.model.rows import (
-    first_piece_rows,
-    grow_model,
-    log_rest_given_first,
-    mean_hidden_state,
-    mean_rows,
-)
+from hanpaca.model.load import load_model, load_tokenizer
+from hanpaca.model.rows import grow_model
 from hanpaca.pipeline import data, stages, tokenizer
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_jsonl, read_texts
+from hanpaca.pipeline.rows import Growth, start_rows
 
 NAME = stages.BASE
-_COUNTED_TEXTS = 5_000
-_AVERAGED_TEXTS = 100
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
     """Initialise the new rows and write the grown model with its tokenizer."""
-    spellings = [
-        row["spelling"] for row in read_jsonl(job.stage(tokenizer.NAME) / tokenizer.SPELLINGS)
-    ]
-    model = load_model(job.base)
-    old = load_tokenizer(job.base)
-    tied = bool(model.config.tie_word_embeddings)
-    input_rows = mean_rows(model.model.embed_tokens.weight.detach(), spellings)
-    output_rows = None
-    if spellings and (not tied or job.recipe.rows.untie):
-        output_rows = _output_rows(job, spellings)
+    extended = job.stage(tokenizer.NAME)
+    spellings = [row["spelling"] for row in read_jsonl(extended / tokenizer.SPELLINGS)]
+    model, old = load_model(job.base), load_tokenizer(job.base)
+    texts = read_texts(job.stage(data.NAME) / data.TEXT)
+    growth = Growth(model, old, load_tokenizer(extended), spellings, texts, job.recipe.seed)
+    input_rows, output_rows = start_rows(growth, job.recipe.rows)
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
-    tokenizer.copy_tokenizer(job.stage(tokenizer.NAME), folder)
-    _check_old_rows(job.base, folder, len(old))
-    return {"num_old_rows": len(old), "num_new_rows": len(spellings), "tied": output_rows is None}
+    tokenizer.copy_tokenizer(extended, folder)
+    check_old_rows(job.base, folder, len(old))
+    return {
+        "num_old_rows": len(old),
+        "num_new_rows": len(spellings),
+        "tied": growth.tied and output_rows is None,
+    }
 
 
 def num_new_rows(job: Job) -> int:
@@ -50,32 +42,12 @@ def num_new_rows(job: Job) -> int:
     return sum(1 for _ in read_jsonl(job.stage(tokenizer.NAME) / tokenizer.SPELLINGS))
 
 
-def _output_rows(job: Job, spellings: list[list[int]]) -> torch.Tensor:
-    model = load_model(job.base)
-    head = model.lm_head.weight.detach()
-    rows = job.recipe.rows
-    if rows.method == "mean":
-        return mean_rows(head, spellings)
-    old = load_tokenizer(job.base)
-    new = load_tokenizer(job.stage(tokenizer.NAME))
-    texts = read_texts(job.stage(data.NAME) / data.TEXT)[:_COUNTED_TEXTS]
-    base_counts = Counter(i for ids in old(texts, add_special_tokens=False).input_ids for i in ids)
-    counts = Counter(i for ids in new(texts, add_special_tokens=False).input_ids for i in ids)
-    start = start_token(old)
-    sample = old(texts[:_AVERAGED_TEXTS], add_special_tokens=False).input_ids
-    return first_piece_rows(
-        head,
-        spellings,
-        log_rest=log_rest_given_first(
-            spellings, [counts[len(old) + number] for number in range(len(spellings))], base_counts
-        ),
-        mean_hidden_d=mean_hidden_state(model, [[start, *ids] for ids in sample]),
-        nats=rows.first_piece_nats,
-    )
+def check_old_rows(base: Path, grown: Path, num_old: int) -> None:
+    """Prove that every weight of the base is in the grown model, bit for bit.
 
-
-def _check_old_rows(base: Path, grown: Path, num_old: int) -> None:
-    """Every weight of the base must be in the grown model, bit for bit."""
+    Raises:
+        ArtifactError: Names the tensor that is not.
+    """
     before, after = read_headers(base), read_headers(grown)
     with opened(before) as old_tensor, opened(after) as new_tensor:
         for name in before:

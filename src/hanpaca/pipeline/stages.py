@@ -53,7 +53,7 @@ def _tokenizer(recipe: Recipe) -> dict[str, Any]:
 
 
 def _rows(recipe: Recipe) -> dict[str, Any]:
-    return recipe.rows.model_dump(mode="json")
+    return {**recipe.rows.model_dump(mode="json"), "seed": recipe.seed}
 
 
 def _pretrain(recipe: Recipe) -> dict[str, Any]:

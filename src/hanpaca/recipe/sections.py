@@ -105,14 +105,26 @@ class TokenizerSection(Section):
 class RowsSection(Section):
     """How the embedding and head rows of the new pieces start."""
 
-    method: Literal["mean", "first_piece"] = "first_piece"
-    """A new input row is the mean of the base rows that spelled the piece before. An output row is
-    the same mean with `mean`; with `first_piece` it is the row of the first of those base pieces,
-    shifted so that its logit falls by how rarely the rest of the piece follows (a log-frequency).
-    """
+    input: Literal["mean", "mean_of_all", "normal"] = "mean"
+    """Embedding rows: `mean` of the base rows that spelled the piece before, the mean of all rows,
+    or draws from a normal distribution with the mean and covariance of all rows."""
+    output: Literal["mean", "mean_of_all", "normal", "first_piece"] = "first_piece"
+    """Head rows, where the head is no table of the embedding: as above, or with `first_piece` the
+    row of the first of the base pieces, shifted so that its logit falls by how rarely the rest of
+    the piece follows (a log-frequency)."""
     first_piece_nats: float = 2.0
     """Added to the logit of every new piece under `first_piece`, in nats: a new piece must win
     against the base piece it begins with."""
+    rescale: bool = False
+    """Give every new row the median length of the base's rows."""
+    fit_input_steps: int = Field(default=0, ge=0)
+    """Steps in which only the new embedding rows move, until the frozen base ends in the states
+    that the spelled-out pieces gave. Each step costs two of training."""
+    fit_output_passes: int = Field(default=0, ge=0)
+    """Passes over `fit_documents` in which only the new head rows learn to predict the new pieces
+    from the frozen base's states; more than two overfit."""
+    fit_documents: int = Field(default=1_000, ge=1)
+    """Documents to fit rows on."""
     untie: bool = False
     """Give the head rows of its own where the base shares one table between input and output."""
 

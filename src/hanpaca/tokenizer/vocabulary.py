@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from hanpaca.errors import ArtifactError
+
 
 class Vocabulary(Protocol):
     """A tokenizer, read."""
@@ -37,6 +39,23 @@ class Vocabulary(Protocol):
 
     def spell(self, surfaces: Sequence[bytes]) -> list[list[int]]:
         """Encode bytes as they would be encoded inside a text, not at its beginning."""
+
+
+def new_spellings(base: Vocabulary, extended: Vocabulary) -> list[list[int]]:
+    """Spell in base ids each entry that `extended` has after the last of the base, in order of ids.
+
+    Raises:
+        ArtifactError: `extended` does not begin with the base's entries under their ids.
+    """
+    first = max(base.ids.values()) + 1
+    moved = [piece for piece, number in base.ids.items() if extended.ids.get(piece) != number]
+    if moved:
+        raise ArtifactError(
+            f"{extended.path}: no extension of {base.path}: entry {moved[0]!r} has another id, or "
+            f"none ({len(moved)} such entries)"
+        )
+    new = sorted((number, piece) for piece, number in extended.ids.items() if number >= first)
+    return base.spell([extended.surface(piece) for _, piece in new])
 
 
 def text_of(surface: bytes) -> str:

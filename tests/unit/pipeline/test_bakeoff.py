@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hanpaca.cli import app
+from hanpaca.pipeline.bakeoff import BakeoffTexts, Score, _rank, bake_off, candidates
+from hanpaca.tokenizer import extend_byte_bpe, write_extension
+
+CHINESE = [
+    "白日依山尽，黄河入海流。",
+    "欲穷千里目，更上一层楼。",
+    "白日放歌须纵酒，千里江陵一日还。",
+]
+ENGLISH = ["All happy families are alike.", "It was the best of times."]
+
+
+@pytest.fixture(scope="module")
+def extended(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("extended") / "tokenizer"
+    write_extension(extend_byte_bpe(pico_base, CHINESE * 3, num_pieces=12), pico_base, folder)
+    return folder
+
+
+def spellings(base: Path, extended: Path) -> list[list[int]]:
+    from hanpaca.tokenizer import read_byte_bpe
+    from hanpaca.tokenizer.vocabulary import new_spellings
+
+    return new_spellings(read_byte_bpe(base), read_byte_bpe(extended))
+
+
+def test_starts_are_scored_without_training(
+    pico_base: Path, extended: Path, tmp_path: Path
+) -> None:
+    told: list[Score] = []
+    settings = candidates(untied=True, num_fit_steps=2)
+    scores = bake_off(
+        pico_base,
+        extended,
+        spellings(pico_base, extended),
+        BakeoffTexts(CHINESE, CHINESE[:2], ENGLISH),
+        settings=settings,
+        training=None,
+        scratch=tmp_path,
+        on_score=told.append,
+    )
+    assert [score.name for score in told] == list(settings)
+    assert sorted(scores, key=lambda one: one.name) == sorted(told, key=lambda one: one.name)
+    assert all(score.start > 0 and score.trained is None for score in scores)
+    assert len({round(score.start, 6) for score in scores}) > 4
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_untying_no_head_row_is_tried() -> None:
+    tied = candidates(untied=False, num_fit_steps=0)
+    assert all(not rows.untie for rows in tied.values())
+    assert not any(name.startswith("first piece") for name in tied)
+
+
+def test_what_forgets_the_old_language_comes_last() -> None:
+    keeps, forgets = Score("keeps", 9.0, 8.0, 1.0), Score("forgets", 9.0, 7.0, 1.1)
+    assert sorted([forgets, keeps], key=lambda one: _rank(one, 1.0)) == [keeps, forgets]
+    assert sorted([keeps, forgets], key=lambda one: _rank(one, None)) == [forgets, keeps]
+
+
+@pytest.mark.slow
+def test_the_command_names_the_best(pico_base: Path, extended: Path, tmp_path: Path) -> None:
+    text = tmp_path / "zh.txt"
+    text.write_text("\n\n".join(CHINESE * 10), encoding="utf-8")
+    arguments = ["tokenizer", "bakeoff", "--base", str(pico_base), "--extended", str(extended)]
+    arguments += ["--text", str(text), "--num-tokens", "600", "--json"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert found == sorted(found, key=lambda one: one["trained"])
+    assert all(one["trained"] < one["start"] for one in found)
