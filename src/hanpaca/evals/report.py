@@ -33,6 +33,7 @@ def write_report(result: RunResult, path: Path) -> None:
         _heading(result),
         _section("Goals", _goals(result)),
         _section("Results", _table(*result_rows(result), numbers=True)),
+        _section("Read with care", "".join(f"<p>{escape(note)}</p>" for note in result.notes)),
         _section("Held-out Chinese, bits per character (lower is better)", _bits(result, "zh")),
         _section("English, bits per character (lower is better)", _bits(result, "en")),
         _section(

@@ -106,6 +106,8 @@ class RunResult:
     goals: tuple[Goal, ...] = ()
     heldout_examples: tuple[HeldoutResult, ...] = ()
     provenance: tuple[Provenance, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader should know beside the numbers of this run, a paragraph each."""
     schema_version: Literal[1] = 1
 
 

@@ -86,6 +86,7 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
         goals=goals(models),
         heldout_examples=tuple(examples[:_EXAMPLES]),
         provenance=_provenance(job),
+        notes=job.recipe.eval.notes,
     )
     write_results(result, folder / RESULTS)
     write_report(result, folder / REPORT)

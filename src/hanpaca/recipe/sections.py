@@ -221,6 +221,8 @@ class EvalSection(Section):
     """Characters of English text to measure forgetting on."""
     max_answer_tokens: int = Field(default=128, ge=1)
     """Tokens after which an answer is cut off."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the report: what its reader should know beside the numbers."""
 
 
 class Recipe(Section):

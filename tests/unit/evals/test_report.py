@@ -48,6 +48,7 @@ RESULT = RunResult(
     goals=(Goal("fall", 20.0, "at least", 15.0, "%"), Goal("rise", 3.0, "at most", 2.0, "%")),
     heldout_examples=(HeldoutResult("chat", "画蛇添足", "问", "答", "书", VERDICT),),
     provenance=(Provenance("torch", "2.13.0"),),
+    notes=("Form, not < meaning.",),
 )
 
 
@@ -80,6 +81,7 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert "<script" not in page
     assert "问&lt;b&gt;" in page
     assert "1 of 2 goals met" in page
+    assert "<h2>Read with care</h2><p>Form, not &lt; meaning.</p>" in page
     assert 'class="missed">missed: rise 3.00% (at most 2%)' in page
 
 
