@@ -67,6 +67,8 @@ def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fals
         f"{found.memory_bytes / 1e9:.1f} GB of memory, "
         f"{sum(found.disk_bytes.values()) / 1e9:.1f} GB of disk."
     )
+    for note in found.notes:
+        print(note)
 
 
 def status(run: RunPath, as_json: AsJson = False) -> None:

@@ -1,9 +1,11 @@
 """What a run would take: rough figures from the sizes in the recipe and the base, without torch."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hanpaca.pipeline.stages import STAGES
 from hanpaca.recipe import Recipe
@@ -25,6 +27,8 @@ class Estimate:
     disk_bytes: Mapping[str, float]
     memory_bytes: float
     num_cores: int
+    notes: tuple[str, ...] = ()
+    """What a choice of the recipe costs that is easy to overlook."""
 
 
 def estimate(recipe: Recipe) -> Estimate:
@@ -55,12 +59,35 @@ def estimate(recipe: Recipe) -> Estimate:
     disk = dict.fromkeys(STAGE_NAMES, 1e6)
     disk |= {"05-data": 3e7, "20-base": weights, "40-merged": weights, "60-chat": weights}
     disk |= {"30-pretrain": 0.15 * weights, "50-sft": 0.15 * weights, "70-gguf": files}
-    return Estimate(seconds, disk, 1.5e9 + 4 * weights, num_cores)
+    return Estimate(seconds, disk, 1.5e9 + 4 * weights, num_cores, _notes(recipe))
 
 
 def estimate_seconds(recipe: Recipe) -> dict[str, float]:
     """Only the times, by stage."""
     return dict(estimate(recipe).seconds)
+
+
+def _notes(recipe: Recipe) -> tuple[str, ...]:
+    """What untying the head adds; a GGUF base is not opened for it."""
+    if not recipe.rows.untie or recipe.tokenizer.num_pieces == 0:
+        return ()
+    file = recipe.locate(recipe.base) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        rows, hidden, tied = config["vocab_size"], config["hidden_size"], _is_tied(config)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ("rows.untie: a tied base gets a head of its own, as large as its embedding.",)
+    if not tied:
+        return ()
+    size = 2 * hidden * (rows + recipe.tokenizer.num_pieces)
+    return (
+        f"rows.untie: the base's head is its embedding; a head of its own adds {size / 1e6:.0f} MB "
+        "to every model and its reading to every token written.",
+    )
+
+
+def _is_tied(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("tie_word_embeddings", False))
 
 
 def _num_parameters(recipe: Recipe) -> float:
