@@ -53,6 +53,8 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
             if name in headers:
                 raise ArtifactError(f"{file}: tensor {name} is also in {headers[name].file.name}")
             headers[name] = info
+    if not (folder / WEIGHTS).is_file():
+        _check_index(folder, headers)
     return headers
 
 
@@ -143,7 +145,7 @@ def write_safetensors(
     with file.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)) + text)
         for tensor in tensors:
-            data = tensor.make().contiguous().view(torch.uint8)
+            data = tensor.make().contiguous().reshape(-1).view(torch.uint8)
             stream.write(data.numpy().data)
             on_bytes(tensor.num_bytes)
 
@@ -160,52 +162,99 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).is_file():
         return [folder / WEIGHTS]
     try:
-        tree = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        names = sorted(set(tree["weight_map"].values()))
+        names = sorted(set(_read_index(folder).values()))
     except FileNotFoundError as error:
         raise ArtifactError(f"{folder}: neither {WEIGHTS} nor {INDEX} is here") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{folder / INDEX}: damaged index: {error}") from error
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
+        if Path(name).name != name:
             raise ArtifactError(f"{folder / INDEX}: {name!r} points outside the folder")
         if not (folder / name).is_file():
             raise ArtifactError(f"{folder / name}: missing; {INDEX} names it: download it again")
     return [folder / name for name in names]
 
 
-def _read_header(file: Path) -> dict[str, TensorInfo]:
-    size = file.stat().st_size
+def _read_index(folder: Path) -> dict[str, str]:
+    """Which file holds each tensor, as the index of a folder of shards says."""
     try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(size - 8, _MAX_HEADER_BYTES):
-                raise ArtifactError(
-                    f"{file}: damaged or truncated: the header claims {length} bytes"
-                )
-            tree = json.loads(stream.read(length))
-        tree.pop("__metadata__", None)
-        headers = {
-            name: TensorInfo(file, DTYPES[entry["dtype"]], tuple(entry["shape"]))
-            for name, entry in sorted(tree.items(), key=lambda item: item[1]["data_offsets"])
-        }
-        ends = [entry["data_offsets"] for entry in tree.values()]
-    except (struct.error, ValueError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{file}: damaged safetensors header") from error
-    except KeyError as error:
+        tree = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{folder / INDEX}: damaged index: {error}") from error
+    places = tree.get("weight_map") if isinstance(tree, dict) else None
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ArtifactError(f"{folder / INDEX}: damaged index: no weight_map from tensor to file")
+    return places
+
+
+def _check_index(folder: Path, headers: Mapping[str, TensorInfo]) -> None:
+    """Each tensor must be where the index says, and nowhere else."""
+    found = {name: info.file.name for name, info in headers.items()}
+    for name, file in sorted(found.items() ^ _read_index(folder).items()):
+        told = "is not in" if found.get(name) != file else "should not be in"
         raise ArtifactError(
-            f"{file}: {error} is not a type or field known here; weights are {', '.join(DTYPES)}"
-        ) from error
+            f"{folder / INDEX}: tensor {name} {told} {file}: the shards are of another model "
+            "or incomplete; download them again"
+        )
+
+
+def _read_header(file: Path) -> dict[str, TensorInfo]:
+    tree, header_bytes = _header_tree(file)
+    entries = sorted(
+        (_entry(file, name, entry) for name, entry in tree.items()), key=lambda found: found[1:3]
+    )
     at = 0
-    for (name, info), (begin, end) in zip(headers.items(), sorted(ends), strict=True):
+    for name, begin, end, info in entries:
         if begin != at or end - begin != info.num_bytes:
             raise ArtifactError(f"{file}: tensor {name} does not lie where its shape says")
         at = end
-    if size != 8 + length + at:
+    if (size := file.stat().st_size) != header_bytes + at:
         raise ArtifactError(
-            f"{file}: truncated: {size} bytes, but the header needs {8 + length + at}"
+            f"{file}: truncated: {size} bytes, but the header needs {header_bytes + at}"
         )
-    return headers
+    return {name: info for name, _, _, info in entries}
+
+
+def _header_tree(file: Path) -> tuple[dict[str, object], int]:
+    """The header of one file without its metadata, and where the data begins."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(file.stat().st_size - 8, _MAX_HEADER_BYTES):
+                raise ArtifactError(
+                    f"{file}: damaged or truncated: the header claims {length} bytes"
+                )
+            tree = json.loads(stream.read(length).decode(), object_pairs_hook=_no_name_twice)
+    except (OSError, struct.error, ValueError, RecursionError) as error:
+        raise ArtifactError(f"{file}: damaged safetensors header: {error}") from error
+    metadata = (tree.pop("__metadata__", None) or {}) if isinstance(tree, dict) else None
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ArtifactError(f"{file}: damaged safetensors header: not an object of tensors")
+    return tree, 8 + length
+
+
+def _no_name_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    tree = dict(pairs)
+    if len(tree) != len(pairs):
+        raise ValueError("a name comes twice")
+    return tree
+
+
+def _entry(file: Path, name: str, entry: object) -> tuple[str, int, int, TensorInfo]:
+    """One tensor: its name, where its data begins and ends, and what it is."""
+    match entry:
+        case {
+            "dtype": str(dtype),
+            "shape": [*shape],
+            "data_offsets": [int(begin), int(end)],
+        } if all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+            if dtype not in DTYPES:
+                raise ArtifactError(
+                    f"{file}: tensor {name} is of type {dtype}, which is not known here; "
+                    f"weights are {', '.join(DTYPES)}"
+                )
+            return name, begin, end, TensorInfo(file, DTYPES[dtype], tuple(shape))
+    raise ArtifactError(f"{file}: damaged safetensors header: tensor {name}: {entry!r:.100}")
 
 
 def _shards(plan: Iterable[PlannedTensor], max_shard_bytes: int) -> list[list[PlannedTensor]]:

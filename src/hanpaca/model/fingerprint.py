@@ -22,7 +22,7 @@ def model_fingerprint(folder: Path) -> str:
     whole = hashlib.sha256()
     with opened(headers) as tensor_of:
         for name in sorted(headers):
-            data = tensor_of(name).contiguous().view(torch.uint8).numpy().data
+            data = tensor_of(name).contiguous().reshape(-1).view(torch.uint8).numpy().data
             info = headers[name]
             whole.update(f"{name} {info.dtype} {list(info.shape)}\n".encode())
             whole.update(hashlib.sha256(data).digest())

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoTokenizer,
@@ -18,6 +20,18 @@ from hanpaca.errors import ArtifactError
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # callers tell progress
 CausalLM = LlamaForCausalLM
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    RecursionError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What transformers raises over the content of a damaged file."""
 ARCHITECTURES: dict[str, type[PreTrainedModel]] = {
     "llama": LlamaForCausalLM,
     "mistral": MistralForCausalLM,
@@ -32,25 +46,38 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM
         dtype: Type of every weight in memory.
 
     Raises:
-        ArtifactError: The folder holds no Llama-style model, or its weights are damaged.
+        ArtifactError: The folder holds no Llama-style model, its weights are damaged, or a weight
+            is missing or unknown to the architecture.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: no config.json: give a Hugging Face model folder")
     try:
         model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder / 'config.json'}: cannot be read: {error}") from error
+    except _UNREADABLE as error:
+        raise ArtifactError(f"{folder / 'config.json'}: cannot be read: {_told(error)}") from error
     if model_type not in ARCHITECTURES:
         raise ArtifactError(
             f"{folder / 'config.json'}: model_type {model_type!r} is not a Llama-style model; "
             f"known: {', '.join(sorted(ARCHITECTURES))}"
         )
     try:
-        model = ARCHITECTURES[model_type].from_pretrained(
-            folder, dtype=dtype, local_files_only=True, use_safetensors=True
+        loaded = ARCHITECTURES[model_type].from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ArtifactError(f"{folder}: the weights cannot be loaded: {error}") from error
+    except (*_UNREADABLE, RuntimeError) as error:
+        raise ArtifactError(f"{folder}: the weights cannot be loaded: {_told(error)}") from error
+    model, info = cast(tuple[CausalLM, dict[str, set[str]]], loaded)
+    # Transformers only warns and goes on: with random numbers, or without the weight.
+    for fault, told in (("missing_keys", "is missing"), ("unexpected_keys", "has no place")):
+        if names := sorted(info[fault]):
+            raise ArtifactError(
+                f"{folder}: the weight {names[0]} {told} in a model as config.json describes it: "
+                "the folder is incomplete or of another model"
+            )
     return cast(CausalLM, model.train(False).requires_grad_(False))
 
 
@@ -64,8 +91,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         raise ArtifactError(f"{folder}: no tokenizer.json: give a folder with a fast tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(f"{folder}: the tokenizer cannot be loaded: {error}") from error
+    except Exception as error:
+        # The tokenizers library raises bare Exceptions of its own.
+        if type(error) is not Exception and not isinstance(error, _UNREADABLE):
+            raise
+        raise ArtifactError(f"{folder}: the tokenizer cannot be loaded: {_told(error)}") from error
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
@@ -79,3 +109,8 @@ def start_token(tokenizer: PreTrainedTokenizerFast) -> int:
         if token_id is not None:
             return int(token_id)
     raise ArtifactError(f"{tokenizer.name_or_path}: the tokenizer has neither BOS nor EOS token")
+
+
+def _told(error: Exception) -> str:
+    """What a library said, on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
