@@ -123,14 +123,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     console.print(table)
 
 
-def byte_counter(doing: str) -> Callable[[int, int], None]:
-    """A progress line for writing a file, on stderr."""
-    last = 0.0
+def byte_counter(doing: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
+    """A progress line for reading or writing files, on stderr; nothing where it is soon done."""
+    begun = last = time.monotonic()
 
     def tell(done: int, total: int) -> None:
         nonlocal last
-        if done == total or time.monotonic() - last > 2.0:
-            last = time.monotonic()
-            errors.print(f"{doing}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", markup=False)
+        now = time.monotonic()
+        if now - last < every_seconds or not done:
+            return
+        last, rate = now, done / (now - begun)
+        errors.print(
+            f"{doing}: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, "
+            f"{minutes((total - done) / rate)} left",
+            markup=False,
+            end="\r" if errors.is_terminal and done < total else "\n",
+        )
 
     return tell

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from hanpaca.cli.display import errors, minutes, print_table
-from hanpaca.cli.tools import BaseFolder, Output, Texts
+from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
 from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.recipe import PretrainSection, SftSection
 
@@ -43,16 +43,17 @@ def pretrain(
     new_rows: NewRows = 0,
     seed: Seed = 0,
     settings: Settings = None,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
 ) -> None:
     """Continue pretraining on your own text; writes an adapter. Run again to resume."""
-    from hanpaca.data.text import read_documents
     from hanpaca.pipeline.pretrain import PretrainTexts, pretrain_on
 
     section = _section(PretrainSection, num_tokens, replay, settings)
-    texts = [document.text for document in read_documents(text)]
+    texts = list(read_texts(text, encoding=encoding, text_field=text_field))
     if len(texts) < 2:
         raise DataError(f"{text[0]}: at least two documents are needed: one is held out to measure")
-    replayed = [document.text for document in read_documents(replay or [])]
+    replayed = list(read_texts(replay or [], encoding=encoding, text_field=text_field))
     num_heldout = min(_PROBED, len(texts) // 2)
     _train(
         output,
@@ -107,12 +108,13 @@ def evaluate(
     script: Annotated[
         list[str] | None, typer.Option(help="Script for tokens per character; repeatable.")
     ] = None,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
 ) -> None:
     """Bits per character and tokens per character of models on your own text."""
-    from hanpaca.data.text import read_documents
     from hanpaca.pipeline.evaluate import score_folder
 
-    texts = [document.text for document in read_documents(text)]
+    texts = list(read_texts(text, encoding=encoding, text_field=text_field))
     rows = []
     for folder in models:
         score = score_folder(folder, texts, scripts=tuple(script or []))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.display import print_table
-from hanpaca.cli.tools import BaseFolder, Output, Texts
+from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
 from hanpaca.errors import ArtifactError
 
 tokenizer = typer.Typer(name="tokenizer", help="Extend and audit tokenizers.", no_args_is_help=True)
@@ -21,13 +21,14 @@ def extend(
     output: Output,
     num_pieces: Annotated[int, typer.Option(help="Pieces to add, exactly.")],
     script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
 ) -> None:
     """Add pieces of a script to a byte-level BPE tokenizer, leaving all other text as it was."""
-    from hanpaca.data.text import read_documents
     from hanpaca.tokenizer import extend_byte_bpe, write_extension
 
     _must_not_exist(output)
-    texts = (document.text for document in read_documents(text))
+    texts = read_texts(text, encoding=encoding, text_field=text_field)
     extension = extend_byte_bpe(
         base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
     )
@@ -44,18 +45,19 @@ def audit(
         list[Path] | None, typer.Option(help="Text whose tokens must not change; repeatable.")
     ] = None,
     script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Compare two tokenizers: dead pieces, changed text, tokens per character."""
-    from hanpaca.data.text import read_documents
     from hanpaca.tokenizer import audit_extension
 
     found = asdict(
         audit_extension(
             base,
             extended,
-            texts=[document.text for document in read_documents(text)],
-            protected=[document.text for document in read_documents(protected or [])],
+            texts=list(read_texts(text, encoding=encoding, text_field=text_field)),
+            protected=list(read_texts(protected or [], encoding=encoding, text_field=text_field)),
             scripts=tuple(script or ["Han"]),
         )
     )

@@ -1,7 +1,7 @@
 """Commands on single files: chat, merge, gguf."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,12 @@ from hanpaca.errors import ArtifactError, RecipeError
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")]
 BaseFolder = Annotated[Path, typer.Option("--base", help="Hugging Face folder of the base model.")]
-Texts = Annotated[list[Path], typer.Option("--text", help="Text file or folder; repeatable.")]
+Texts = Annotated[
+    list[Path],
+    typer.Option("--text", help="Text (.txt, .md, .jsonl, .parquet; packed or not); repeatable."),
+]
+Encoding = Annotated[str, typer.Option("--encoding", help="Of the text, such as gb18030.")]
+TextField = Annotated[str, typer.Option("--text-field", help="Of .jsonl lines, .parquet rows.")]
 
 
 def chat(
@@ -71,6 +76,18 @@ def gguf(
             model, file, file_type=name, metadata={}, on_bytes=byte_counter(f"writing {name}")
         )
         print(f"{file}: {summary.num_bytes / 1e6:.0f} MB")
+
+
+def read_texts(
+    paths: Sequence[Path], *, encoding: str, text_field: str, doing: str = "reading"
+) -> Iterator[str]:
+    """Stream documents from the user's files, with a progress line where it takes long."""
+    from hanpaca.data.text import read_documents
+
+    documents = read_documents(
+        paths, encoding=encoding, text_field=text_field, on_bytes=byte_counter(doing)
+    )
+    return (document.text for document in documents)
 
 
 def _gguf_of(model: Path) -> Path:

@@ -56,12 +56,13 @@ class DataSection(Section):
     """What is read: text and conversations of the new language, and text of the old one."""
 
     text: tuple[str, ...] = Field(min_length=1, examples=[["text"]])
-    """Text of the new language: files (.txt, .md, .jsonl) or folders of them, relative to
-    this recipe, or the word `builtin:idioms` for the material that comes with the demo."""
+    """Text of the new language: files (.txt, .md, .jsonl, .ndjson, .parquet; also packed: .gz,
+    .bz2, .xz, .zst) or folders of them, relative to this recipe, or the word `builtin:idioms` for
+    the material that comes with the demo."""
     encoding: str = "utf-8"
     """Encoding of the text files, by its Python name, e.g. `utf-8` or `gb18030`."""
     text_field: str = "text"
-    """Field of a .jsonl line that holds the text."""
+    """Field of a .jsonl line, or column of a .parquet file, that holds the text."""
     replay: tuple[str, ...] = ("builtin:docstrings",)
     """Text of the old language, mixed into training so that it is not forgotten: files or folders,
     or `builtin:docstrings` for English from the documentation of installed packages."""

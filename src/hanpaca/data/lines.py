@@ -1,0 +1,134 @@
+"""Lines of text out of bytes, with the place of whatever cannot be decoded."""
+
+import codecs
+from collections.abc import Callable, Iterator
+
+from hanpaca.data.files import UNREADABLE, TextFile, damage, read_blocks
+from hanpaca.errors import DataError
+
+MAX_CHARACTERS = 1 << 20
+"""Of one document, and of one line at a time; a long novel."""
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it begins with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_GUESSED_BYTES = 1 << 16
+# Multi-byte characters of UTF-8 that GB18030 text can hold by chance before its first fault.
+_CHANCE_BYTES = 8
+
+
+def read_lines(
+    file: TextFile, *, encoding: str, tell: Callable[[int], None]
+) -> Iterator[tuple[int, str]]:
+    r"""Yield each line with its number, from 1, and without its `\n`.
+
+    A line longer than `MAX_CHARACTERS` comes in several pieces of that length with one number, so
+    that memory stays bounded. A byte order mark in the file's own encoding is dropped.
+
+    Args:
+        file: what to read.
+        encoding: of the text, by its Python name.
+        tell: called with the number of bytes read from disk so far.
+
+    Raises:
+        DataError: The file is damaged or in another encoding: names the line.
+        ResourceError: The library for the file's compression is not installed.
+    """
+    number, pending, is_start = 1, "", True
+    for text in _decoded(file, encoding, tell):
+        if is_start and text:
+            text, is_start = text.removeprefix("\ufeff"), False
+        *lines, rest = text.split("\n")
+        for line in lines:
+            for piece in _pieces(pending + line):
+                yield number, piece
+            number, pending = number + 1, ""
+        pending += rest
+        while len(pending) > MAX_CHARACTERS:
+            yield number, pending[:MAX_CHARACTERS]
+            pending = pending[MAX_CHARACTERS:]
+    if pending:
+        yield number, pending
+
+
+def _pieces(line: str) -> Iterator[str]:
+    if len(line) <= MAX_CHARACTERS:
+        yield line
+        return
+    for start in range(0, len(line), MAX_CHARACTERS):
+        yield line[start : start + MAX_CHARACTERS]
+
+
+def _decoded(file: TextFile, encoding: str, tell: Callable[[int], None]) -> Iterator[str]:
+    decoder = _decoder(encoding)
+    num_lines, num_bytes, num_characters = 1, 0, 0
+    blocks = read_blocks(file, tell)
+    while True:
+        try:
+            block = next(blocks, b"")
+            if not num_bytes:
+                _check_byte_order_mark(file, block, encoding)
+            text = decoder.decode(block, final=not block)
+        except UNREADABLE as error:
+            place = f"{file.path}:{num_lines}"
+            raise DataError(f"{place}: {damage(error, file.compression)}") from error
+        except UnicodeDecodeError as error:
+            wide = num_bytes - num_characters
+            raise _wrong_encoding(error, file, first_line=num_lines, wide=wide) from error
+        yield text
+        if not block:
+            return
+        num_lines += text.count("\n")
+        num_bytes += len(block)
+        num_characters += len(text)
+
+
+def _decoder(encoding: str) -> codecs.IncrementalDecoder:
+    try:
+        bytes(4).decode(encoding)  # refuses codecs that make no text, such as hex
+        return codecs.getincrementaldecoder(encoding)(errors="strict")
+    except LookupError as error:
+        raise DataError(f"encoding {encoding!r} is unknown; try utf-8 or gb18030") from error
+
+
+def _check_byte_order_mark(file: TextFile, block: bytes, encoding: str) -> None:
+    name = next((name for mark, name in _BYTE_ORDER_MARKS.items() if block.startswith(mark)), "")
+    if not codecs.lookup(encoding).name.startswith(name):
+        raise DataError(f"{file.path}:1: looks like {name}: {_give(name)}")
+
+
+def _wrong_encoding(
+    error: UnicodeDecodeError, file: TextFile, *, first_line: int, wide: int
+) -> DataError:
+    """Say where decoding failed, and what the text looks like.
+
+    Args:
+        error: from the decoder; its `object` is what was being decoded.
+        file: for the message.
+        first_line: where `error.object` begins.
+        wide: bytes that were decoded before it beyond one a character.
+    """
+    data, start = bytes(error.object), error.start
+    line = first_line + data.count(b"\n", 0, start)
+    message = f"{file.path}:{line}: byte {data[start]:#04x} is not {error.encoding}; "
+    if error.encoding == "utf-8" and error.reason != "unexpected end of data":
+        before = data[:start]
+        wide += len(before) - len(before.decode())
+        if wide <= _CHANCE_BYTES and _is_gb18030(data[start : start + _GUESSED_BYTES]):
+            return DataError(f"{message}looks like gb18030: {_give('gb18030')}")
+    return DataError(message + "mend the file, or give its --encoding (data.encoding in a recipe)")
+
+
+def _give(encoding: str) -> str:
+    return f"give --encoding {encoding} (in a recipe, data.encoding: {encoding})"
+
+
+def _is_gb18030(data: bytes) -> bool:
+    """Tell whether bytes decode as GB18030, the last character perhaps cut off."""
+    try:
+        codecs.getincrementaldecoder("gb18030")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
