@@ -1,6 +1,10 @@
-"""Commands on tokenizers: extend, audit."""
+"""Commands on tokenizers: extend, audit, merge-sp."""
 
+import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +13,7 @@ import typer
 
 from hanpaca.cli.display import print_table
 from hanpaca.cli.tools import BaseFolder, Output, Texts
-from hanpaca.errors import ArtifactError
+from hanpaca.errors import ArtifactError, ResourceError
 
 tokenizer = typer.Typer(name="tokenizer", help="Extend and audit tokenizers.", no_args_is_help=True)
 
@@ -26,12 +30,12 @@ def extend(
     from hanpaca.data.text import read_documents
     from hanpaca.tokenizer import extend_byte_bpe, write_extension
 
-    _must_not_exist(output)
     texts = (document.text for document in read_documents(text))
-    extension = extend_byte_bpe(
-        base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
-    )
-    write_extension(extension, base, output)
+    with _written_whole(output) as partial:
+        extension = extend_byte_bpe(
+            base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
+        )
+        write_extension(extension, base, partial)
     print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")
 
 
@@ -71,6 +75,41 @@ def audit(
     )
 
 
-def _must_not_exist(output: Path) -> None:
+@tokenizer.command("merge-sp")
+def merge_sp(
+    base: Annotated[Path, typer.Argument(metavar="BASE.model", help="BPE model; its ids stay.")],
+    added: Annotated[Path, typer.Argument(metavar="ADDED.model", help="Model with more pieces.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    pad: Annotated[bool, typer.Option("--pad", help="Append [PAD] too.")] = False,
+) -> None:
+    """Merge two SentencePiece models as Chinese-LLaMA did, to the byte; `extend` is better."""
+    from hanpaca.tokenizer.reference_merge import merge_sentencepiece
+
+    with _written_whole(output) as partial:
+        data, num_pieces = merge_sentencepiece(base, added, pad=pad)
+        partial.write_bytes(data)
+    print(f"{output}: {num_pieces} pieces, sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+@contextmanager
+def _written_whole(output: Path) -> Iterator[Path]:
+    """Give a place to write a new file or folder, which gets its name only when all is there."""
     if output.exists():
-        raise ArtifactError(f"{output}: already exists; remove it or give another folder")
+        raise ArtifactError(f"{output}: already exists; remove it or give another name")
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        partial.rename(output)
+    except OSError as error:
+        raise ResourceError(f"{output}: cannot be written: {error.strerror}") from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
