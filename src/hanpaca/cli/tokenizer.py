@@ -1,4 +1,4 @@
-"""Commands on tokenizers: extend, audit, merge-sp."""
+"""Commands on tokenizers: extend, audit, merge-sp, convert."""
 
 import hashlib
 import json
@@ -89,6 +89,37 @@ def merge_sp(
         data, num_pieces = merge_sentencepiece(base, added, pad=pad)
         partial.write_bytes(data)
     print(f"{output}: {num_pieces} pieces, sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+@tokenizer.command("convert")
+def convert(
+    model: Annotated[Path, typer.Argument(help="SentencePiece tokenizer.model, or its folder.")],
+    output: Output,
+    add_bos: Annotated[
+        bool | None, typer.Option("--add-bos/--no-add-bos", help="BOS before each text.")
+    ] = None,
+    add_eos: Annotated[
+        bool | None, typer.Option("--add-eos/--no-add-eos", help="EOS after each text.")
+    ] = None,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="Write it even if some texts get other ids.")
+    ] = False,
+) -> None:
+    """Write a SentencePiece BPE model as tokenizer.json with the same ids for every text.
+
+    Without a flag BOS and EOS stay as the tokenizer_config.json beside the model says; without one,
+    BOS is added and EOS is not.
+    """
+    from hanpaca.tokenizer.convert import convert_sentencepiece
+
+    with _written_whole(output) as partial:
+        found = convert_sentencepiece(
+            model, partial, add_bos=add_bos, add_eos=add_eos, inexact=inexact
+        )
+    print(
+        f"{output}: {found.num_pieces} pieces, {found.num_merges} merges; "
+        f"{found.num_differing} of {found.num_texts} test texts get other ids"
+    )
 
 
 @contextmanager
