@@ -1,8 +1,11 @@
 """Pico-sized models and tokenizers made on the spot, and where the embedded real ones are."""
 
 import importlib.util
+import io
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +58,29 @@ def make_pico_tokenizer(folder: Path, vocab_size: int = 400) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
 
 
+def train_sentencepiece(lines: Sequence[str], **options: Any) -> bytes:
+    """Train a SentencePiece model; LLaMA's settings, where not said otherwise."""
+    import sentencepiece
+
+    model = io.BytesIO()
+    settings: dict[str, Any] = {
+        "model_type": "bpe",
+        "vocab_size": 400,
+        "byte_fallback": True,
+        "split_digits": True,
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "allow_whitespace_only_pieces": True,
+        "minloglevel": 2,
+    }
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines),
+        model_writer=model,
+        **(settings | options),
+    )
+    return model.getvalue()
+
+
 def make_pico_model(
     folder: Path, *, tied: bool = True, hidden_size: int = 32, seed: int = 0
 ) -> None:
@@ -88,6 +114,23 @@ def pico_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pico") / "base"
     make_pico_model(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def pico_sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a SentencePiece BPE `tokenizer.model` of 400 pieces, English and bytes."""
+    pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("pico-sentencepiece")
+    lines = [*ENGLISH.splitlines(), "    return x"]
+    (folder / "tokenizer.model").write_bytes(train_sentencepiece(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_trainer() -> Callable[..., bytes]:
+    """The function `train_sentencepiece`, for models with other settings."""
+    pytest.importorskip("sentencepiece")
+    return train_sentencepiece
 
 
 @pytest.fixture(scope="session")

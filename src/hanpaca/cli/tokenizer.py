@@ -1,6 +1,10 @@
-"""Commands on tokenizers: extend, audit."""
+"""Commands on tokenizers: extend, audit, merge-sp, convert."""
 
+import hashlib
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +13,7 @@ import typer
 
 from hanpaca.cli.display import print_table
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
-from hanpaca.errors import ArtifactError
+from hanpaca.errors import ArtifactError, ResourceError
 
 tokenizer = typer.Typer(name="tokenizer", help="Extend and audit tokenizers.", no_args_is_help=True)
 
@@ -27,12 +31,12 @@ def extend(
     """Add pieces of a script to a byte-level BPE tokenizer, leaving all other text as it was."""
     from hanpaca.tokenizer import extend_byte_bpe, write_extension
 
-    _must_not_exist(output)
     texts = read_texts(text, encoding=encoding, text_field=text_field)
-    extension = extend_byte_bpe(
-        base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
-    )
-    write_extension(extension, base, output)
+    with _written_whole(output) as partial:
+        extension = extend_byte_bpe(
+            base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
+        )
+        write_extension(extension, base, partial)
     print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")
 
 
@@ -73,6 +77,72 @@ def audit(
     )
 
 
-def _must_not_exist(output: Path) -> None:
+@tokenizer.command("merge-sp")
+def merge_sp(
+    base: Annotated[Path, typer.Argument(metavar="BASE.model", help="BPE model; its ids stay.")],
+    added: Annotated[Path, typer.Argument(metavar="ADDED.model", help="Model with more pieces.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    pad: Annotated[bool, typer.Option("--pad", help="Append [PAD] too.")] = False,
+) -> None:
+    """Merge two SentencePiece models as Chinese-LLaMA did, to the byte; `extend` is better."""
+    from hanpaca.tokenizer.reference_merge import merge_sentencepiece
+
+    with _written_whole(output) as partial:
+        data, num_pieces = merge_sentencepiece(base, added, pad=pad)
+        partial.write_bytes(data)
+    print(f"{output}: {num_pieces} pieces, sha256 {hashlib.sha256(data).hexdigest()}")
+
+
+@tokenizer.command("convert")
+def convert(
+    model: Annotated[Path, typer.Argument(help="SentencePiece tokenizer.model, or its folder.")],
+    output: Output,
+    add_bos: Annotated[
+        bool | None, typer.Option("--add-bos/--no-add-bos", help="BOS before each text.")
+    ] = None,
+    add_eos: Annotated[
+        bool | None, typer.Option("--add-eos/--no-add-eos", help="EOS after each text.")
+    ] = None,
+    inexact: Annotated[
+        bool, typer.Option("--inexact", help="Write it even if some texts get other ids.")
+    ] = False,
+) -> None:
+    """Write a SentencePiece BPE model as tokenizer.json with the same ids for every text.
+
+    Without a flag BOS and EOS stay as the tokenizer_config.json beside the model says; without one,
+    BOS is added and EOS is not.
+    """
+    from hanpaca.tokenizer.convert import convert_sentencepiece
+
+    with _written_whole(output) as partial:
+        found = convert_sentencepiece(
+            model, partial, add_bos=add_bos, add_eos=add_eos, inexact=inexact
+        )
+    print(
+        f"{output}: {found.num_pieces} pieces, {found.num_merges} merges; "
+        f"{found.num_differing} of {found.num_texts} test texts get other ids"
+    )
+
+
+@contextmanager
+def _written_whole(output: Path) -> Iterator[Path]:
+    """Give a place to write a new file or folder, which gets its name only when all is there."""
     if output.exists():
-        raise ArtifactError(f"{output}: already exists; remove it or give another folder")
+        raise ArtifactError(f"{output}: already exists; remove it or give another name")
+    partial = output.with_name(output.name + ".partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        _remove(partial)
+        yield partial
+        partial.rename(output)
+    except OSError as error:
+        raise ResourceError(f"{output}: cannot be written: {error.strerror}") from error
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -101,9 +101,9 @@ def parse_model(data: bytes, *, path: Path) -> Any:  # noqa: ANN401  # a generat
         ArtifactError: it is damaged.
         ResourceError: the packages that read it are not installed.
     """
-    from google.protobuf.message import DecodeError
-
     proto = _schema().ModelProto()
+    from google.protobuf.message import DecodeError  # after _schema, which says if it is missing
+
     try:
         proto.ParseFromString(data)
     except DecodeError as error:
