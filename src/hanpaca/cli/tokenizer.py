@@ -1,17 +1,19 @@
-"""Commands on tokenizers: extend, audit."""
+"""Commands on tokenizers."""
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hanpaca.cli.display import print_table
+from hanpaca.cli.audit import audit
 from hanpaca.cli.tools import BaseFolder, Output, Texts
 from hanpaca.errors import ArtifactError
 
-tokenizer = typer.Typer(name="tokenizer", help="Extend and audit tokenizers.", no_args_is_help=True)
+tokenizer = typer.Typer(
+    name="tokenizer",
+    help="Extend, audit, show, train and compare tokenizers.",
+    no_args_is_help=True,
+)
 
 
 @tokenizer.command("extend")
@@ -35,40 +37,7 @@ def extend(
     print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")
 
 
-@tokenizer.command("audit")
-def audit(
-    base: Annotated[Path, typer.Argument(help="Folder of the base tokenizer.")],
-    extended: Annotated[Path, typer.Argument(help="Folder of the extended tokenizer.")],
-    text: Texts,
-    protected: Annotated[
-        list[Path] | None, typer.Option(help="Text whose tokens must not change; repeatable.")
-    ] = None,
-    script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
-) -> None:
-    """Compare two tokenizers: dead pieces, changed text, tokens per character."""
-    from hanpaca.data.text import read_documents
-    from hanpaca.tokenizer import audit_extension
-
-    found = asdict(
-        audit_extension(
-            base,
-            extended,
-            texts=[document.text for document in read_documents(text)],
-            protected=[document.text for document in read_documents(protected or [])],
-            scripts=tuple(script or ["Han"]),
-        )
-    )
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    print_table(
-        ("what", "found"),
-        [
-            (name, str(len(value)) if isinstance(value, list | tuple) else f"{value:g}")
-            for name, value in found.items()
-        ],
-    )
+tokenizer.command("audit")(audit)
 
 
 def _must_not_exist(output: Path) -> None:

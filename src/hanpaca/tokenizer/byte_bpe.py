@@ -110,11 +110,24 @@ def read_byte_bpe(folder: Path) -> ByteBPE:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file; give a folder with a tokenizer.json")
+    return byte_bpe_of_spec(read_spec(path), path=path)
+
+
+def read_spec(path: Path) -> object:
+    """Read the tree of a `tokenizer.json` of any kind.
+
+    Raises:
+        ArtifactError: it is no JSON.
+    """
     try:
-        spec = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:  # JSON or UTF-8
         raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
-    return byte_bpe_of_spec(spec, path=path)
+
+
+def is_byte_level(spec: object) -> bool:
+    """Tell whether the tree of a `tokenizer.json` cuts text into bytes before all else."""
+    return isinstance(spec, dict) and _byte_level_step(spec.get("pre_tokenizer")) is not None
 
 
 def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
@@ -130,9 +143,7 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
     if reason:
         raise ArtifactError(f"{path}: {reason}; only byte-level BPE without dropout can be used")
     merges = _merges(model, path)
-    backend = Tokenizer.from_str(json.dumps(spec))
-    backend.no_truncation()
-    backend.no_padding()
+    backend = _backend(spec, path)
     return ByteBPE(
         path=path,
         spec=spec,
@@ -144,12 +155,22 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
     )
 
 
+def _backend(spec: dict[str, Any], path: Path) -> Tokenizer:
+    try:
+        backend = Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # the library raises no narrower class
+        raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
 def _why_not_byte_bpe(spec: dict[str, Any], model: dict[str, Any]) -> str:
     kind = model.get("type", "BPE" if "merges" in model else "unknown")
     if kind != "BPE":
         return f"it is a {kind} tokenizer"
     if model.get("byte_fallback"):
-        return "it is a SentencePiece-style tokenizer (byte_fallback)"
+        return "it is a SentencePiece-style tokenizer (byte_fallback): give its tokenizer.model"
     if model.get("dropout"):
         return f"model.dropout is {model['dropout']}, so encoding is random"
     for field in ("continuing_subword_prefix", "end_of_word_suffix"):
