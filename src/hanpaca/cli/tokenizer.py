@@ -1,21 +1,23 @@
-"""Commands on tokenizers: extend, audit, merge-sp, convert."""
+"""Commands on tokenizers: what makes one; those that look at one are in modules of their own."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hanpaca.cli.display import print_table
+from hanpaca.cli.audit import audit
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
 from hanpaca.errors import ArtifactError, ResourceError
 
-tokenizer = typer.Typer(name="tokenizer", help="Extend and audit tokenizers.", no_args_is_help=True)
+tokenizer = typer.Typer(
+    name="tokenizer",
+    help="Extend, audit, show, train and compare tokenizers.",
+    no_args_is_help=True,
+)
 
 
 @tokenizer.command("extend")
@@ -40,41 +42,7 @@ def extend(
     print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")
 
 
-@tokenizer.command("audit")
-def audit(
-    base: Annotated[Path, typer.Argument(help="Folder of the base tokenizer.")],
-    extended: Annotated[Path, typer.Argument(help="Folder of the extended tokenizer.")],
-    text: Texts,
-    protected: Annotated[
-        list[Path] | None, typer.Option(help="Text whose tokens must not change; repeatable.")
-    ] = None,
-    script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
-    encoding: Encoding = "utf-8",
-    text_field: TextField = "text",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
-) -> None:
-    """Compare two tokenizers: dead pieces, changed text, tokens per character."""
-    from hanpaca.tokenizer import audit_extension
-
-    found = asdict(
-        audit_extension(
-            base,
-            extended,
-            texts=list(read_texts(text, encoding=encoding, text_field=text_field)),
-            protected=list(read_texts(protected or [], encoding=encoding, text_field=text_field)),
-            scripts=tuple(script or ["Han"]),
-        )
-    )
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False, indent=2))
-        return
-    print_table(
-        ("what", "found"),
-        [
-            (name, str(len(value)) if isinstance(value, list | tuple) else f"{value:g}")
-            for name, value in found.items()
-        ],
-    )
+tokenizer.command("audit")(audit)
 
 
 @tokenizer.command("merge-sp")

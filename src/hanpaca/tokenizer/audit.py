@@ -1,62 +1,95 @@
 """Measure what a tokenizer extension gained and what it broke, whoever made it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from hanpaca.errors import DataError
-from hanpaca.tokenizer.byte_bpe import ByteBPE, read_byte_bpe, text_of_piece
-from hanpaca.tokenizer.guarantees import (
-    changed_texts,
-    dead_pieces,
-    misread_texts,
-    recut_texts,
-)
-from hanpaca.tokenizer.scripts import target_script
+from hanpaca.tokenizer.corpus_audit import CorpusAudit, Pair, audit_corpus
+from hanpaca.tokenizer.guarantees import dead_pieces, surfaces
+from hanpaca.tokenizer.junk import junk_pieces
+from hanpaca.tokenizer.reading import open_tokenizer
+from hanpaca.tokenizer.scripts import TargetScript, target_script
+from hanpaca.tokenizer.sentencepiece_bpe import SentencePieceBPE
+from hanpaca.tokenizer.ties import NO_TIES, Ties, find_ties, merge_list_encoder
+from hanpaca.tokenizer.vocabulary import Vocabulary, text_of
 
-_MAX_EXAMPLES = 10
+DIGITS_CORPUS = "digits (built in)"
 
 
 @dataclass(frozen=True)
 class Audit:
     """What changed between two tokenizers; `dataclasses.asdict` of it can be written as JSON.
 
-    Pieces are shown as text. "Target" means the runs of target-script characters alone, which no
-    digit or punctuation piece can flatter; "text" means the whole texts.
+    Pieces are shown as text. The two may be of different families: then pieces are the same that
+    stand for the same bytes, and cuts are compared instead of ids.
 
     Attributes:
+        scripts: Unicode script names of the target language.
+        same_family: whether both are byte-level BPE or both SentencePiece BPE.
         num_pieces_before: entries of the base, special ones too.
         num_pieces_after: the same of the extended tokenizer.
-        target_tokens_per_character_before: base tokens for a target character.
-        target_tokens_per_character_after: extended tokens for a target character.
-        text_tokens_per_character_before: base tokens for a character of the whole texts.
-        text_tokens_per_character_after: the same of the extended tokenizer.
+        num_new_pieces: learned pieces that the base does not have.
+        moved_entries: entries of the base that have another id now or are gone, as their file
+            writes them; of tokenizers of one family.
         dead_pieces: new pieces that no text can produce.
         killed_pieces: pieces of the base that texts could produce before but not after.
-        unused_pieces: new pieces that do not occur in the texts.
-        num_changed_protected: protected texts whose ids changed.
-        changed_protected: the first few of them.
-        num_recut: texts cut at a place where the base does not cut (not a coarsening).
-        recut: the first few of them.
-        num_round_trip_failures: texts that decode other than with the base.
-        round_trip_failures: the first few of them.
+        unused_pieces: new pieces that do not occur in the texts; all, where no texts are given.
+        junk: new pieces that are no words of the target language, by kind.
+        ties_before: pieces of the base with equal score, on which engines may disagree.
+        ties_after: the same of the extended tokenizer.
+        corpora: what happened to each corpus.
     """
 
+    scripts: tuple[str, ...]
+    same_family: bool
     num_pieces_before: int
     num_pieces_after: int
-    target_tokens_per_character_before: float
-    target_tokens_per_character_after: float
-    text_tokens_per_character_before: float
-    text_tokens_per_character_after: float
+    num_new_pieces: int
+    moved_entries: tuple[str, ...]
     dead_pieces: tuple[str, ...]
     killed_pieces: tuple[str, ...]
     unused_pieces: tuple[str, ...]
-    num_changed_protected: int
-    changed_protected: tuple[str, ...]
-    num_recut: int
-    recut: tuple[str, ...]
-    num_round_trip_failures: int
-    round_trip_failures: tuple[str, ...]
+    junk: Mapping[str, tuple[str, ...]]
+    ties_before: Ties
+    ties_after: Ties
+    corpora: tuple[CorpusAudit, ...]
+
+    @property
+    def target(self) -> str:
+        """The target scripts as one name."""
+        return "/".join(self.scripts)
+
+    @property
+    def num_changed_protected(self) -> int:
+        """Protected texts whose tokens changed."""
+        return sum(corpus.num_changed for corpus in self.corpora if corpus.protected)
+
+    @property
+    def num_recut(self) -> int:
+        """Texts cut at a place where the base does not cut."""
+        return sum(corpus.num_recut for corpus in self.corpora)
+
+    @property
+    def num_round_trip_failures(self) -> int:
+        """Texts that decode other than with the base."""
+        return sum(corpus.num_misread for corpus in self.corpora)
+
+    @property
+    def target_tokens_per_character_before(self) -> float:
+        """Base tokens for a character of the target scripts, over all texts."""
+        return self._target_length("num_tokens_before")
+
+    @property
+    def target_tokens_per_character_after(self) -> float:
+        """Extended tokens for a character of the target scripts, over all texts."""
+        return self._target_length("num_tokens_after")
+
+    def _target_length(self, tokens: str) -> float:
+        texts = (corpus for corpus in self.corpora if not corpus.protected)
+        found = [one for corpus in texts for one in corpus.scripts if one.script == self.target]
+        num_characters = sum(one.num_characters for one in found)
+        return sum(getattr(one, tokens) for one in found) / num_characters if found else 0.0
 
 
 def audit_extension(
@@ -67,66 +100,115 @@ def audit_extension(
     protected: Sequence[str],
     scripts: Sequence[str] = ("Han",),
 ) -> Audit:
-    """Compare two byte-level BPE tokenizers.
-
-    Args:
-        base: folder with the first `tokenizer.json`.
-        extended: folder with the second.
-        texts: text of the target language, best not the text the pieces were learned from.
-        protected: texts that should keep their ids, such as English and code.
-        scripts: Unicode script names of the target language.
-
-    Raises:
-        ArtifactError: one of the tokenizers cannot be read.
-        DataError: the texts have no target characters.
-        RecipeError: a script name is wrong.
-    """
-    pattern = target_script(scripts).runs
-    old, new = read_byte_bpe(base), read_byte_bpe(extended)
-    runs = [run for text in texts for run in pattern.findall(text)]
-    if not runs:
-        raise DataError(f"the texts have no {'/'.join(scripts)} characters: give other texts")
-    new_pieces = _learned_pieces(new) - _learned_pieces(old)
-    changed = changed_texts(old, new, protected)
-    recut, misread = recut_texts(old, new, texts), misread_texts(old, new, texts)
-    return Audit(
-        num_pieces_before=len(old.ids),
-        num_pieces_after=len(new.ids),
-        target_tokens_per_character_before=_tokens_per_character(old, runs),
-        target_tokens_per_character_after=_tokens_per_character(new, runs),
-        text_tokens_per_character_before=_tokens_per_character(old, texts),
-        text_tokens_per_character_after=_tokens_per_character(new, texts),
-        dead_pieces=_shown(new, dead_pieces(new, new_pieces)),
-        killed_pieces=_shown(old, _killed_pieces(old, new)),
-        unused_pieces=_shown(new, _unused_pieces(new, new_pieces, texts)),
-        num_changed_protected=len(changed),
-        changed_protected=tuple(changed[:_MAX_EXAMPLES]),
-        num_recut=len(recut),
-        recut=tuple(recut[:_MAX_EXAMPLES]),
-        num_round_trip_failures=len(misread),
-        round_trip_failures=tuple(misread[:_MAX_EXAMPLES]),
+    """Compare the tokenizers of two folders on one corpus of each kind; see `audit_tokenizers`."""
+    return audit_tokenizers(
+        open_tokenizer(base),
+        open_tokenizer(extended),
+        texts={"texts": texts},
+        protected={"protected": protected},
+        scripts=scripts,
     )
 
 
-def _learned_pieces(tokenizer: ByteBPE) -> set[str]:
-    """All entries but the special ones, which are found as strings and not by merges."""
-    added = {token["content"] for token in tokenizer.spec.get("added_tokens") or ()}
-    return tokenizer.ids.keys() - added
+def audit_tokenizers(
+    base: Vocabulary,
+    extended: Vocabulary,
+    *,
+    texts: Mapping[str, Iterable[str]],
+    protected: Mapping[str, Iterable[str]],
+    scripts: Sequence[str] = ("Han",),
+) -> Audit:
+    """Compare two tokenizers, best an extension with its base, on any number of corpora.
+
+    A few lines of numbers are always among the protected texts.
+
+    Args:
+        base: the first tokenizer.
+        extended: the second.
+        texts: named text of the target language, best not the text the pieces were learned from.
+            Each corpus is read once.
+        protected: named texts that should keep their tokens, such as English and code.
+        scripts: Unicode script names of the target language.
+
+    Raises:
+        DataError: there are texts, but without target characters.
+        RecipeError: a script name is wrong.
+    """
+    pair = _pair(base, extended, target_script(scripts))
+    known = {base.surface(piece) for piece in base.ids}
+    learned = {extended.surface(piece): piece for piece in _learned(extended)}
+    new = {surface: piece for surface, piece in learned.items() if surface not in known}
+    corpora, used = [], set()
+    for name, corpus in texts.items():
+        audit, found = audit_corpus(name, corpus, pair, protected=False)
+        corpora.append(audit)
+        used |= found
+    _must_have_target(corpora, pair.script)
+    for name, corpus in {**protected, DIGITS_CORPUS: number_lines()}.items():
+        corpora.append(audit_corpus(name, corpus, pair, protected=True)[0])
+    return Audit(
+        scripts=tuple(scripts),
+        same_family=type(base) is type(extended),
+        num_pieces_before=len(base.ids),
+        num_pieces_after=len(extended.ids),
+        num_new_pieces=len(new),
+        moved_entries=_moved(base, extended) if type(base) is type(extended) else (),
+        dead_pieces=_shown(extended, dead_pieces(extended, new.values())),
+        killed_pieces=_killed(base, extended, learned),
+        unused_pieces=_shown(extended, (p for p in new.values() if extended.ids[p] not in used)),
+        junk=junk_pieces(new.keys(), learned.keys(), pair.script),
+        ties_before=_ties(base),
+        ties_after=_ties(extended),
+        corpora=tuple(corpora),
+    )
 
 
-def _shown(tokenizer: ByteBPE, pieces: Sequence[str] | set[str]) -> tuple[str, ...]:
-    return tuple(text_of_piece(piece) for piece in sorted(pieces, key=tokenizer.ids.__getitem__))
+def number_lines() -> list[str]:
+    """Write numbers as texts have them; a tokenizer that cuts digits apart must go on doing so."""
+    rows = []
+    for number in range(0, 10_000, 37):
+        year, month, day = 1900 + number % 131, 1 + number % 12, 1 + number % 28
+        rows.append(f"{number} {number / 100:.2f} {number % 101}% -{number}")
+        rows.append(f"{year}-{month:02}-{day:02} {number % 24:02}:{number % 60:02} ${number:,}.00")
+    return rows
 
 
-def _tokens_per_character(tokenizer: ByteBPE, texts: Sequence[str]) -> float:
-    return sum(map(len, tokenizer.encode(texts))) / sum(map(len, texts))
+def _pair(old: Vocabulary, new: Vocabulary, script: TargetScript) -> Pair:
+    merge_list = None
+    if isinstance(new, SentencePieceBPE) and _ties(new).num_unorderable:
+        merge_list = (new, merge_list_encoder(new))
+    by_ids = type(old) is type(new) and not _moved(old, new)
+    return Pair(old, new, by_ids, script, merge_list, surfaces(old), surfaces(new))
 
 
-def _killed_pieces(old: ByteBPE, new: ByteBPE) -> set[str]:
-    shared = _learned_pieces(old) & _learned_pieces(new)
-    return set(dead_pieces(new, shared)) - set(dead_pieces(old, shared))
+def _ties(tokenizer: Vocabulary) -> Ties:
+    return find_ties(tokenizer) if isinstance(tokenizer, SentencePieceBPE) else NO_TIES
 
 
-def _unused_pieces(tokenizer: ByteBPE, pieces: set[str], texts: Sequence[str]) -> set[str]:
-    used = {token for ids in tokenizer.encode(texts) for token in ids}
-    return {piece for piece in pieces if tokenizer.ids[piece] not in used}
+def _must_have_target(texts: Sequence[CorpusAudit], script: TargetScript) -> None:
+    target = "/".join(script.names)
+    if texts and not any(one.script == target for corpus in texts for one in corpus.scripts):
+        raise DataError(f"the texts have no {target} characters: give other texts")
+
+
+def _learned(tokenizer: Vocabulary) -> list[str]:
+    """All entries in the order of their ids, but those that are not made by merges."""
+    learned = tokenizer.ids.keys() - tokenizer.special
+    return sorted(learned, key=tokenizer.ids.__getitem__)
+
+
+def _moved(old: Vocabulary, new: Vocabulary) -> tuple[str, ...]:
+    return tuple(piece for piece, number in old.ids.items() if new.ids.get(piece) != number)
+
+
+def _shown(tokenizer: Vocabulary, pieces: Iterable[str]) -> tuple[str, ...]:
+    ordered = sorted(pieces, key=tokenizer.ids.__getitem__)
+    return tuple(text_of(tokenizer.surface(piece)) for piece in ordered)
+
+
+def _killed(old: Vocabulary, new: Vocabulary, learned: Mapping[bytes, str]) -> tuple[str, ...]:
+    shared = {p: learned[s] for p in _learned(old) if (s := old.surface(p)) in learned}
+    dead_now = set(dead_pieces(new, shared.values()))
+    suspects = [piece for piece, same in shared.items() if same in dead_now]
+    dead_before = set(dead_pieces(old, suspects))
+    return _shown(old, (piece for piece in suspects if piece not in dead_before))

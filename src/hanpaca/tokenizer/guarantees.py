@@ -38,8 +38,13 @@ def recut_texts(base: Vocabulary, extended: Vocabulary, texts: Sequence[str]) ->
 
 def cut(tokenizer: Vocabulary, texts: Sequence[str]) -> list[list[bytes]]:
     """Cut texts into the bytes of their tokens."""
-    surfaces = {i: tokenizer.surface(piece) for piece, i in tokenizer.ids.items()}
-    return [[surfaces[i] for i in ids] for ids in tokenizer.encode(texts)]
+    surface = surfaces(tokenizer)
+    return [[surface[i] for i in ids] for ids in tokenizer.encode(texts)]
+
+
+def surfaces(tokenizer: Vocabulary) -> dict[int, bytes]:
+    """Give the bytes of every id."""
+    return {i: tokenizer.surface(piece) for piece, i in tokenizer.ids.items()}
 
 
 def misread_texts(base: Vocabulary, extended: Vocabulary, texts: Sequence[str]) -> list[str]:

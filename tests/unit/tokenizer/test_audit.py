@@ -8,9 +8,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from hanpaca.errors import DataError
-from hanpaca.tokenizer.audit import audit_extension
+from hanpaca.tokenizer.audit import DIGITS_CORPUS, audit_extension, audit_tokenizers
 from hanpaca.tokenizer.byte_bpe import piece_of_bytes
+from hanpaca.tokenizer.changes import Change
 from hanpaca.tokenizer.extend import extend_byte_bpe, write_extension
+from hanpaca.tokenizer.reading import open_tokenizer
 
 TEXTS = ["白日依山尽，黄河入海流。", "欲穷千里目，更上一层楼。白日千里。"]
 ENGLISH = ["People create theories.", "quick brown fox in 1984"]
@@ -48,12 +50,20 @@ def test_tokens_per_character_count_target_runs_and_whole_texts(
     pico_base: Path, extended: Path
 ) -> None:
     audit = audit_extension(pico_base, extended, texts=["白日, x"], protected=[])
+    corpus = audit.corpora[0]
     assert audit.target_tokens_per_character_before == 3.0  # three bytes a character
-    assert audit.text_tokens_per_character_before == (6 + 2) / 5
+    assert (corpus.num_tokens_before, corpus.num_characters) == (6 + 2, 5)
     tokenizer = Tokenizer.from_file(str(extended / "tokenizer.json"))
     num_tokens = len(tokenizer.encode("白日").ids)
     assert audit.target_tokens_per_character_after == num_tokens / 2
-    assert audit.text_tokens_per_character_after == (num_tokens + 2) / 5
+    assert corpus.num_tokens_after == num_tokens + 2
+    assert corpus.scripts[0].script == "Han"
+    lengths = {one.script: (one.num_characters, one.num_tokens_after) for one in corpus.scripts}
+    assert lengths == {
+        "Han": (2, num_tokens),
+        "punctuation and symbols": (1, 1),
+        "Latin": (2, len(tokenizer.encode(" x").ids)),
+    }
 
 
 def test_a_bad_extension_is_named_in_every_way(pico_base: Path, tmp_path: Path) -> None:
@@ -62,7 +72,22 @@ def test_a_bad_extension_is_named_in_every_way(pico_base: Path, tmp_path: Path) 
     audit = audit_extension(pico_base, bad, texts=[*TEXTS, "fuzz"], protected=protected)
     assert audit.num_pieces_after == audit.num_pieces_before + 3
     assert audit.dead_pieces == audit.unused_pieces == ("12", "黄河")
-    assert (audit.num_changed_protected, audit.changed_protected) == (1, ("a pizza",))
+    assert audit.junk["digit strings"] == ("12",)
+    assert audit.junk["ASCII letters"] == ("zz",)
+    assert audit.num_changed_protected == 1
+    texts, english, _ = audit.corpora
+    assert (texts.num_changed, texts.num_changed_without_target) == (1, 1)
+    assert english.changes == (Change(("z", "z"), ("zz",), 1, "a pizza"),)
+
+
+def test_an_entry_with_another_id_is_named(pico_base: Path, tmp_path: Path) -> None:
+    spec = json.loads((pico_base / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab = spec["model"]["vocab"]
+    vocab["q"], vocab["z"] = vocab["z"], vocab["q"]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    audit = audit_extension(pico_base, tmp_path, texts=["白"], protected=ENGLISH)
+    assert set(audit.moved_entries) == {"q", "z"}
+    assert audit.num_changed_protected == 0  # the cuts are the same
 
 
 def test_a_base_piece_that_can_no_longer_form_is_named(pico_base: Path, tmp_path: Path) -> None:
@@ -81,8 +106,32 @@ def test_only_the_first_examples_are_kept_but_all_are_counted(
     pico_base: Path, tmp_path: Path
 ) -> None:
     bad = broken(pico_base, tmp_path / "bad")
-    audit = audit_extension(pico_base, bad, texts=["白"], protected=["pizza"] * 25)
-    assert (audit.num_changed_protected, len(audit.changed_protected)) == (25, 10)
+    early = json.loads((bad / "tokenizer.json").read_text(encoding="utf-8"))
+    early["model"]["vocab"]["ow"] = len(early["model"]["vocab"])
+    early["model"]["merges"].insert(0, ["o", "w"])
+    (bad / "tokenizer.json").write_text(json.dumps(early), encoding="utf-8")
+    lines = [f"{a}{b}zz brown" for a in "abcde" for b in "vwxyq"]
+    audit = audit_extension(pico_base, bad, texts=["白"], protected=lines)
+    corpus = audit.corpora[1]
+    assert (audit.num_changed_protected, len(corpus.changes)) == (25, 2)
+    assert (corpus.num_recut, len(corpus.recut)) == (25, 10)
+    assert [change.count for change in corpus.changes] == [25, 25]
+
+
+def test_built_in_numbers_are_protected(pico_base: Path, tmp_path: Path) -> None:
+    spec = json.loads((pico_base / "tokenizer.json").read_text(encoding="utf-8"))
+    spec["pre_tokenizer"] = {
+        "type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True
+    }  # fmt: skip
+    spec["model"]["vocab"]["19"] = len(spec["model"]["vocab"])
+    spec["model"]["merges"].append(["1", "9"])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    audit = audit_tokenizers(
+        open_tokenizer(pico_base), open_tokenizer(tmp_path), texts={}, protected={}
+    )
+    assert audit.corpora[0].name == DIGITS_CORPUS
+    assert audit.num_changed_protected > 100
+    assert audit.target_tokens_per_character_after == 0.0
 
 
 def test_an_audit_can_be_written_as_json(pico_base: Path, extended: Path) -> None:
