@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hanpaca.errors import ArtifactError
-from hanpaca.pipeline.base import _check_old_rows
+from hanpaca.pipeline.base import check_old_rows
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -30,7 +30,7 @@ def changed(folder: Path, **changes: torch.Tensor) -> Path:
 
 
 def test_new_rows_are_no_change(pico_base: Path, grown: Path) -> None:
-    _check_old_rows(pico_base, grown, 394)
+    check_old_rows(pico_base, grown, 394)
 
 
 @pytest.mark.parametrize("name", [EMBEDDING, "model.layers.1.mlp.up_proj.weight"])
@@ -38,7 +38,7 @@ def test_one_changed_bit_of_an_old_weight_is_found(name: str, pico_base: Path, g
     flipped = weight(grown, name)
     flipped[3].view(torch.uint8)[5] ^= 1
     with pytest.raises(ArtifactError, match=f"{name} is no longer what it was"):
-        _check_old_rows(pico_base, changed(grown, **{name: flipped}), 394)
+        check_old_rows(pico_base, changed(grown, **{name: flipped}), 394)
 
 
 def test_a_tied_head_and_old_constants_in_the_bases_files_are_no_change(
@@ -49,7 +49,7 @@ def test_a_tied_head_and_old_constants_in_the_bases_files_are_no_change(
     head = weight(base, EMBEDDING)
     inv_freq = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
     changed(base, **{"lm_head.weight": head, **inv_freq})
-    _check_old_rows(base, grown, 394)
+    check_old_rows(base, grown, 394)
     head[0] += 1
     with pytest.raises(ArtifactError, match="lm_head"):
-        _check_old_rows(changed(base, **{"lm_head.weight": head}), grown, 394)
+        check_old_rows(changed(base, **{"lm_head.weight": head}), grown, 394)
