@@ -63,7 +63,7 @@ TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 SIZES = (0, 250, 500, 1000, 2000, 4000)
 WARMUP_STEPS = 4
 SHORT, LONG = 40, 120
-PROBED_STEPS = (0, 10, 20, 40, 80)
+PROBED_STEPS = (0, 20, 40, 80)
 HELDOUT_CHARACTERS, ENGLISH_CHARACTERS = 3_000, 4_000
 FIT_TEXTS = 3_000
 
@@ -97,17 +97,14 @@ ARMS = (
     Arm(250),
     Arm(500),
     Arm(2000),
-    Arm(4000),
     Arm(1000, method="mean"),
-    Arm(1000, row_learning_rate=1e-3),
     Arm(1000, row_learning_rate=1e-2),
-    Arm(1000, learning_rate=2e-3),
-    Arm(0, learning_rate=2e-3),
-    Arm(1000, shared=1.0),
     Arm(1000, fit_output_passes=1),
+    Arm(1000, shared=1.0),
+    Arm(4000),
     Arm(1000, fit_output_passes=1, fit_input_steps=40),
-    Arm(1000, batch_blocks=1, num_steps=2 * SHORT),
-    Arm(0, batch_blocks=1, num_steps=2 * SHORT),
+    Arm(1000, row_learning_rate=1e-3),
+    Arm(1000, learning_rate=2e-3),
 )
 
 
