@@ -125,7 +125,8 @@ def _rows(path: Path) -> Iterator[Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8: {error}") from error
     if path.suffix == ".jsonl":
-        for number, line in enumerate(text.splitlines(), start=1):
+        # Not splitlines(): a text may hold U+2028 or U+0085, which JSON does not escape.
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 yield _json(line, f"{path}:{number}")
         return
@@ -140,6 +141,8 @@ def _json(text: str, place: str) -> Any:  # noqa: ANN401  # whatever the user wr
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{place}: not JSON: {error.msg} (line {error.lineno})") from error
+    except RecursionError as error:
+        raise DataError(f"{place}: not JSON that can be read: nested too deeply") from error
 
 
 def _conversation(row: object, place: str) -> Conversation:

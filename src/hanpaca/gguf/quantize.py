@@ -118,7 +118,10 @@ def _ggml() -> ctypes.CDLL:
     found = sorted(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"))
     if not found:
         raise unusable
-    library = ctypes.CDLL(str(found[0]))
+    try:
+        library = ctypes.CDLL(str(found[0]))
+    except OSError as error:
+        raise unusable from error
     if not hasattr(library, "ggml_quantize_chunk"):
         raise unusable
     library.ggml_quantize_chunk.restype = ctypes.c_size_t

@@ -6,18 +6,24 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import gguf
 import numpy as np
+from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError
-from hanpaca.gguf.names import hf_name, num_rotary_heads, to_halves
+from hanpaca.gguf.header import Header, TensorEntry, read_header
+from hanpaca.gguf.names import gguf_name, hf_name, num_rotary_heads, to_halves
 from hanpaca.gguf.vocab import Vocabulary
 
+Kind = TypeVar("Kind", int, float, str, bool)
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _IGNORED = ("rope_freqs.weight",)
+_NO_WEIGHTS = (Type.F64, Type.I8, Type.I16, Type.I32, Type.I64, Type.Q8_1, Type.Q8_K)
+"""Types that gguf-py cannot dequantize, and llama.cpp keeps no weights in."""
+_FLOATS = {Type.F32: "<f4", Type.F16: "<f2"}
 
 
 @dataclass(frozen=True)
@@ -28,20 +34,29 @@ class GgufModel:
     config: Mapping[str, Any]
     """As `config.json` has it."""
     vocabulary: Vocabulary
-    shapes: Mapping[str, tuple[int, ...]]
-    """Of every weight, by Hugging Face name."""
-    tensors: Mapping[str, Any]
+    tensors: Mapping[str, TensorEntry]
+    """Every weight, by Hugging Face name."""
 
     def weight(self, name: str) -> NDArray[np.float32]:
-        """Dequantize one weight, with query and key rows in Hugging Face's order."""
+        """Dequantize one weight, with query and key rows in Hugging Face's order.
+
+        Raises:
+            ArtifactError: It holds NaN or infinite values.
+        """
         tensor = self.tensors[name]
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        dtype: np.dtype[Any] = np.dtype(_FLOATS.get(tensor.kind, "u1"))
+        count = tensor.num_bytes // dtype.itemsize
+        data: NDArray[Any] = np.memmap(self.path, dtype, "r", tensor.begin, (count,))
+        rows = data.reshape(*tensor.shape[:-1], -1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            values: NDArray[np.float32] = gguf.quants.dequantize(rows, tensor.kind).astype("f4")
+        if not np.isfinite(values).all():
+            raise ArtifactError(f"{self.path}: {name} holds NaN or infinite values: it is damaged")
         num_heads = num_rotary_heads(
-            tensor.name,
+            str(gguf_name(name)),
             num_heads=self.config["num_attention_heads"],
             num_kv_heads=self.config["num_key_value_heads"],
         )
-        values = values.reshape(self.shapes[name])
         return to_halves(values, num_heads) if num_heads else values
 
 
@@ -53,88 +68,175 @@ def open_gguf(path: Path) -> GgufModel:
     """
     if not path.is_file():
         raise ArtifactError(f"{path}: no such file")
+    header = read_header(path)
     try:
-        reader = gguf.GGUFReader(path)
-        fields = {name: field.contents() for name, field in reader.fields.items()}
-    except (
-        ValueError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        MemoryError,
-        UnicodeDecodeError,
-    ) as error:
-        raise ArtifactError(f"{path}: not a whole GGUF file: {error}; download it again") from error
-    architecture = fields.get("general.architecture")
+        tensors = _tensors(header)
+        config = _config(header.fields, tied="lm_head.weight" not in tensors)
+        _check_shapes(config, tensors)
+        return GgufModel(path, config, _vocabulary(header.fields), tensors)
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {error}") from error
+
+
+def _tensors(header: Header) -> dict[str, TensorEntry]:
+    architecture = header.fields.get("general.architecture")
     if architecture != "llama":
-        raise ArtifactError(f"{path}: architecture {architecture!r}; only llama can be read")
-    tensors: dict[str, Any] = {}
-    for tensor in reader.tensors:
-        name = hf_name(tensor.name)
+        raise ValueError(f"architecture {architecture!r:.60}; only llama can be read")
+    tensors: dict[str, TensorEntry] = {}
+    for ours, tensor in header.tensors.items():
+        name = hf_name(ours)
+        if tensor.kind in _NO_WEIGHTS:
+            raise ValueError(f"tensor {ours} is of type {tensor.kind.name}, which holds no weights")
         if name is not None:
             tensors[name] = tensor
-        elif tensor.name not in _IGNORED:
-            raise ArtifactError(f"{path}: tensor {tensor.name} is of a kind not known here")
-    try:
-        config = _config(fields, tied="lm_head.weight" not in tensors)
-        vocabulary = _vocabulary(fields, path)
-    except KeyError as error:
-        raise ArtifactError(f"{path}: the header lacks {error}; download it again") from error
-    shapes = {name: tuple(int(n) for n in reversed(t.shape)) for name, t in tensors.items()}
-    return GgufModel(path, config, vocabulary, shapes, tensors)
+        elif ours not in _IGNORED:
+            raise ValueError(f"tensor {ours!r:.80} is of a kind not known here")
+    return tensors
+
+
+def _field(fields: Mapping[str, Any], key: str, kind: type[Kind], default: Kind | None) -> Kind:
+    """One value of the header, checked to be of its kind; None as default demands it."""
+    value = fields.get(key, default)
+    if value is None:
+        raise ValueError(f"the header lacks {key!r}; download it again")
+    if type(value) is not kind:
+        raise ValueError(f"{key} is {value!r:.60}, but should be of type {kind.__name__}")
+    return value
 
 
 def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    llama = {name.removeprefix("llama."): value for name, value in fields.items()}
-    scaling = llama.get("rope.scaling.type", "none")
+    scaling = fields.get("llama.rope.scaling.type", "none")
     if scaling != "none":
-        raise ArtifactError(f"rope scaling {scaling!r} in a GGUF base is not supported")
-    heads = llama["attention.head_count"]
+        raise ValueError(f"rope scaling {scaling!r:.60} in a GGUF base is not supported")
+
+    def size(key: str, default: int | None = None) -> int:
+        found = _field(fields, f"llama.{key}", int, default)
+        if found < 1:
+            raise ValueError(f"llama.{key} is {found}, but should be at least 1")
+        return found
+
+    def rate(key: str, default: float | None = None) -> float:
+        return float(np.float32(_field(fields, f"llama.{key}", float, default)))
+
+    heads = size("attention.head_count")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": len(fields["tokenizer.ggml.tokens"]),
-        "hidden_size": llama["embedding_length"],
-        "intermediate_size": llama["feed_forward_length"],
-        "num_hidden_layers": llama["block_count"],
+        "vocab_size": len(_list(fields, "tokens")),
+        "hidden_size": size("embedding_length"),
+        "intermediate_size": size("feed_forward_length"),
+        "num_hidden_layers": size("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": llama.get("attention.head_count_kv", heads),
-        "max_position_embeddings": llama["context_length"],
-        "rms_norm_eps": float(np.float32(llama["attention.layer_norm_rms_epsilon"])),
+        "num_key_value_heads": size("attention.head_count_kv", heads),
+        "max_position_embeddings": size("context_length"),
+        "rms_norm_eps": rate("attention.layer_norm_rms_epsilon"),
         "rope_parameters": {
             "rope_type": "default",
-            "rope_theta": llama.get("rope.freq_base", 10_000.0),
+            "rope_theta": rate("rope.freq_base", 10_000.0),
         },
         "hidden_act": "silu",
         "tie_word_embeddings": tied,
         "dtype": "bfloat16",
     }
-    if "attention.key_length" in llama:
-        config["head_dim"] = llama["attention.key_length"]
-    for role in ("bos", "eos", "pad"):
-        token = fields.get(f"tokenizer.ggml.{_ROLES[role]}_token_id")
-        config[f"{role}_token_id"] = token
-    return config
+    if "llama.attention.key_length" in fields:
+        config["head_dim"] = size("attention.key_length")
+    special = _special(fields)
+    return config | {f"{role}_token_id": special.get(role) for role in ("bos", "eos", "pad")}
 
 
-def _vocabulary(fields: Mapping[str, Any], path: Path) -> Vocabulary:
-    kind = fields["tokenizer.ggml.model"]
+def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> None:
+    """Every weight a model of this configuration has must be there, in its shape, and no other."""
+    wanted = _wanted_shapes(config, len(tensors))
+    for name in dict.fromkeys((*wanted, *tensors)):
+        found = tensors[name].shape if name in tensors else None
+        if found != wanted.get(name):
+            raise ValueError(
+                f"tensor {gguf_name(name)} is {found or 'missing'}, but the header describes a "
+                f"model where it is {wanted.get(name) or 'not there'}; download it again"
+            )
+
+
+def _wanted_shapes(config: Mapping[str, Any], num_tensors: int) -> dict[str, tuple[int, ...]]:
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+    head_dim = config.get("head_dim", hidden // heads)
+    if head_dim % 2 or heads % kv_heads:
+        raise ValueError(f"{heads} heads of {head_dim}, {kv_heads} for keys: they do not fit")
+    if config["num_hidden_layers"] > num_tensors:
+        raise ValueError(f"{num_tensors} tensors cannot make {config['num_hidden_layers']} layers")
+    layer = {
+        "self_attn.q_proj": (heads * head_dim, hidden),
+        "self_attn.k_proj": (kv_heads * head_dim, hidden),
+        "self_attn.v_proj": (kv_heads * head_dim, hidden),
+        "self_attn.o_proj": (hidden, heads * head_dim),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+        "input_layernorm": (hidden,),
+        "post_attention_layernorm": (hidden,),
+    }
+    table = (config["vocab_size"], hidden)
+    wanted: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": table,
+        "model.norm.weight": (hidden,),
+    }
+    if not config["tie_word_embeddings"]:
+        wanted["lm_head.weight"] = table
+    for number in range(config["num_hidden_layers"]):
+        wanted |= {f"model.layers.{number}.{part}.weight": shape for part, shape in layer.items()}
+    return wanted
+
+
+def _vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
+    kind = fields.get("tokenizer.ggml.model")
     if kind != "gpt2":
-        raise ArtifactError(
-            f"{path}: tokenizer kind {kind!r}; only byte-level BPE ('gpt2') can be read from GGUF: "
+        raise ValueError(
+            f"tokenizer kind {kind!r:.60}; only byte-level BPE ('gpt2') can be read from GGUF: "
             "give the model's Hugging Face folder instead"
         )
-    special = {
-        role: int(fields[f"tokenizer.ggml.{name}_token_id"])
-        for role, name in _ROLES.items()
-        if f"tokenizer.ggml.{name}_token_id" in fields
-    }
-    return Vocabulary(
-        pre=cast(str, fields["tokenizer.ggml.pre"]),
-        tokens=list(fields["tokenizer.ggml.tokens"]),
-        token_types=[int(kind) for kind in fields["tokenizer.ggml.token_type"]],
-        merges=list(fields["tokenizer.ggml.merges"]),
-        special=special,
-        add_bos=bool(fields.get("tokenizer.ggml.add_bos_token", False)),
-        chat_template=fields.get("tokenizer.chat_template"),
+    template = fields.get("tokenizer.chat_template")
+    if template is not None and not isinstance(template, str):
+        raise ValueError("tokenizer.chat_template is no text")
+    vocabulary = Vocabulary(
+        pre=_field(fields, "tokenizer.ggml.pre", str, None),
+        tokens=_list(fields, "tokens"),
+        token_types=_list(fields, "token_type", int),
+        merges=_list(fields, "merges"),
+        special=_special(fields),
+        add_bos=_field(fields, "tokenizer.ggml.add_bos_token", bool, False),
+        chat_template=template,
     )
+    _check_vocabulary(vocabulary)
+    return vocabulary
+
+
+def _check_vocabulary(vocabulary: Vocabulary) -> None:
+    if len(vocabulary.token_types) != len(vocabulary.tokens):
+        raise ValueError("tokenizer.ggml.token_type does not have one entry a token")
+    known = set(vocabulary.tokens)
+    for merge in vocabulary.merges:
+        parts = merge.split(" ")
+        if len(parts) != 2 or not known.issuperset((*parts, "".join(parts))):
+            raise ValueError(f"the merge {merge!r:.60} does not make a token of two tokens")
+
+
+def _list(fields: Mapping[str, Any], name: str, kind: type = str) -> list[Any]:
+    """An array of the tokenizer, checked to be one of its kind."""
+    key = f"tokenizer.ggml.{name}"
+    values = fields.get(key)
+    if not isinstance(values, list) or not all(type(value) is kind for value in values):
+        raise ValueError(f"the header lacks {key!r}, or it is damaged; download it again")
+    return values
+
+
+def _special(fields: Mapping[str, Any]) -> dict[str, int]:
+    """Token ids by role."""
+    num_tokens = len(_list(fields, "tokens"))
+    found = {}
+    for role, name in _ROLES.items():
+        key = f"tokenizer.ggml.{name}_token_id"
+        if key in fields:
+            found[role] = _field(fields, key, int, None)
+            if not 0 <= found[role] < num_tokens:
+                raise ValueError(f"{key} is {found[role]}, but there are {num_tokens} tokens")
+    return found

@@ -68,9 +68,19 @@ def read_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
     Raises:
         ArtifactError: Missing, damaged, of another kind, or with more pieces than rows.
     """
-    spec = _read_json(folder / "tokenizer.json")
+    file = folder / "tokenizer.json"
+    spec = _read_json(file)
     config_file = folder / "tokenizer_config.json"
     config = _read_json(config_file) if config_file.exists() else {}
+    try:
+        return _vocabulary(spec, config, folder, num_rows)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{file}: damaged: {error!r:.100}; download it again") from error
+
+
+def _vocabulary(
+    spec: Mapping[str, Any], config: Mapping[str, Any], folder: Path, num_rows: int
+) -> Vocabulary:
     model = spec.get("model", {})
     if model.get("type") != "BPE" or model.get("byte_fallback"):
         raise ArtifactError(
@@ -81,6 +91,10 @@ def read_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
     for added in spec.get("added_tokens", []):
         ids[added["content"]] = added["id"]
         types[added["id"]] = TokenType.CONTROL if added["special"] else TokenType.USER_DEFINED
+    if len(set(ids.values())) < len(ids) or not all(
+        type(text) is str and type(number) is int and number >= 0 for text, number in ids.items()
+    ):
+        raise ValueError("every piece needs an id of its own")
     if max(types) >= num_rows:
         raise ArtifactError(
             f"{folder}: the tokenizer has a piece with id {max(types)}, the model only {num_rows} "
@@ -211,7 +225,10 @@ def _adds_bos(spec: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
 def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ArtifactError(f"{file}: cannot be read as UTF-8: {error}") from error
     template = config.get("chat_template")
     return template if isinstance(template, str) else None
 
@@ -226,7 +243,7 @@ def _content(token: object) -> str:
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         tree = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, RecursionError, ValueError) as error:
         raise ArtifactError(f"{file}: cannot be read: {error}") from error
     if not isinstance(tree, dict):
         raise ArtifactError(f"{file}: damaged: not a JSON object")

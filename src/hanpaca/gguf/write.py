@@ -19,6 +19,9 @@ from hanpaca.gguf.names import gguf_name, num_rotary_heads, to_interleaved
 from hanpaca.gguf.quantize import FILE_TYPES, num_bytes, quantize, tensor_type
 from hanpaca.gguf.vocab import Vocabulary
 
+_LARGEST_HALF = 65_504.0
+"""Of a half-precision number, which F16 and the scales of all quantized types are."""
+
 
 @dataclass(frozen=True)
 class SourceTensor:
@@ -61,7 +64,8 @@ def write_gguf(
         on_bytes: Called with the bytes of weights written so far and in all.
 
     Raises:
-        ArtifactError: A weight is unknown to llama.cpp, or holds NaN or infinite values.
+        ArtifactError: A weight is unknown to llama.cpp, or holds NaN, infinite values or values too
+            large for the type.
     """
     plan = _plan(tensors, config, file_type)
     partial = output.with_name(output.name + ".partial")
@@ -78,7 +82,7 @@ def write_gguf(
         writer.write_ti_data_to_file()
         total, done = sum(num_bytes(tensor.shape, kind) for tensor, _, kind in plan), 0
         for tensor, name, kind in plan:
-            writer.write_tensor_data(quantize(_values(tensor, name, config), kind))
+            writer.write_tensor_data(quantize(_values(tensor, name, kind, config), kind))
             done += num_bytes(tensor.shape, kind)
             on_bytes(done, total)
     except BaseException:
@@ -145,11 +149,18 @@ def _order(name: str) -> tuple[int, int, str]:
     return 2, 0, name
 
 
-def _values(tensor: SourceTensor, name: str, config: Mapping[str, Any]) -> NDArray[np.float32]:
+def _values(
+    tensor: SourceTensor, name: str, kind: Type, config: Mapping[str, Any]
+) -> NDArray[np.float32]:
     values = tensor.read()
-    if not np.isfinite(values).all():
+    largest = max(float(values.max()), -float(values.min()))
+    if not np.isfinite(largest):
         raise ArtifactError(
             f"tensor {tensor.name} holds NaN or infinite values: the model is broken"
+        )
+    if kind not in (Type.F32, Type.BF16) and largest > _LARGEST_HALF:
+        raise ArtifactError(
+            f"tensor {tensor.name} holds {largest:g}, which {kind.name} cannot: choose bf16 or f32"
         )
     heads = config["num_attention_heads"]
     num_heads = num_rotary_heads(

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -110,15 +111,22 @@ def _conversations(
     data = recipe.data
     paths = [recipe.locate(name) for name in data.instructions if name != _IDIOMS]
     own = [conversation for conversation, _ in read_conversations(paths)]
+    _must_hold(own, paths, "conversation")
     if idioms and _IDIOMS in data.instructions:
         asked = idioms.heldout_questions[: data.heldout_questions]
         return [*own, *idioms.conversations], [asdict(question) for question in asked]
     heldout, learned = _split(own, data.heldout_questions, seed, field="data.heldout_questions")
-    return learned, [
-        {"word": "", "question": one[-2].content, "reference": one[-1].content}
-        for one in heldout
-        if len(one) > 1
+    return learned, [question for one in heldout for question in _last_question(one)]
+
+
+def _last_question(conversation: Conversation) -> list[dict[str, str]]:
+    """The last thing a user asked and was answered, if there is one."""
+    pairs = [
+        {"word": "", "question": asked.content, "reference": answer.content}
+        for asked, answer in pairwise(conversation)
+        if (asked.role, answer.role) == ("user", "assistant")
     ]
+    return pairs[-1:]
 
 
 def _replay(recipe: Recipe, seed: int) -> tuple[list[str], list[str]]:
@@ -146,7 +154,14 @@ def _read_texts(recipe: Recipe, names: Iterable[str]) -> list[str]:
     data = recipe.data
     paths = [recipe.locate(name) for name in names if not name.startswith("builtin:")]
     documents = read_documents(paths, encoding=data.encoding, text_field=data.text_field)
-    return list(dict.fromkeys(document.text for document in documents))
+    texts = list(dict.fromkeys(document.text for document in documents))
+    _must_hold(texts, paths, "text")
+    return texts
+
+
+def _must_hold(found: Sequence[object], paths: Sequence[Path], what: str) -> None:
+    if paths and not found:
+        raise DataError(f"{', '.join(map(str, paths))}: there is no {what} in it")
 
 
 def _split(

@@ -35,7 +35,7 @@ def gguf_to_folder(gguf: Path, folder: Path) -> None:
         ("generation_config.json", _generation_config(model.config)),
     ):
         (partial / name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
-    write_weights(partial, [_planned(model, name) for name in model.shapes])
+    write_weights(partial, [_planned(model, name) for name in model.tensors])
     partial.rename(folder)
 
 
@@ -90,7 +90,7 @@ def _planned(model: GgufModel, name: str) -> PlannedTensor:
     return PlannedTensor(
         name,
         torch.bfloat16,
-        model.shapes[name],
+        model.tensors[name].shape,
         lambda: torch.from_numpy(model.weight(name)).bfloat16(),
     )
 

@@ -87,7 +87,7 @@ def _eval(recipe: Recipe) -> dict[str, Any]:
 
 
 STAGES = (
-    Stage(DATA, "hanpaca.pipeline.data", (), _data),
+    Stage(DATA, "hanpaca.pipeline.data", (), _data, version=2),
     Stage(TOKENIZER, "hanpaca.pipeline.tokenizer", (DATA,), _tokenizer),
     Stage(BASE, "hanpaca.pipeline.base", (DATA, TOKENIZER), _rows),
     Stage(PRETRAIN, "hanpaca.pipeline.pretrain", (DATA, TOKENIZER, BASE), _pretrain),

@@ -65,7 +65,8 @@ class Journal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Drop the lines written after the checkpoint training goes on from."""
-        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []
+        # Not splitlines(): a sample may hold U+2028 or U+0085, which JSON does not escape.
+        lines = self.path.read_text(encoding="utf-8").split("\n") if self.path.exists() else []
         kept = [
             line
             for line in lines
@@ -73,7 +74,9 @@ class Journal(TrainerCallback):
         ]
         self.path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         if kept:
-            self.seconds = float(json.loads(kept[-1])["seconds"])
+            row = json.loads(kept[-1])
+            self.seconds = float(row["seconds"])
+            self.last = _progress(row, state.max_steps) if row["step"] else None
         elif self.probe:
             self._append({"step": 0, "seconds": 0.0, **self.probe.ask()})
 
@@ -148,3 +151,10 @@ def _is_json(line: str) -> bool:
     except json.JSONDecodeError:
         return False
     return True
+
+
+def _progress(row: Mapping[str, Any], num_steps: int) -> Progress:
+    """What an earlier sitting told with this line; there may be no step left to tell of."""
+    speed = row["tokens"] / max(row["seconds"], 1e-9)
+    left = (num_steps - row["step"]) * row["seconds"] / row["step"]
+    return Progress(row["step"], num_steps, row["loss"], speed, row["seconds"], left)

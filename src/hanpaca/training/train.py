@@ -94,11 +94,11 @@ def train(
         probe: Asked now and then; its answers go into `metrics.jsonl`.
 
     Returns:
-        Where training stood after the last step.
+        Where training stood after the last step; an earlier sitting may have got that far.
 
     Raises:
         HanpacaError: The loss became infinite or not a number: names the step.
-        ArtifactError: A checkpoint does not fit, or is already past the last step.
+        ArtifactError: A checkpoint does not fit.
     """
     checkpoints = folder / "checkpoints"
     resume = _last_whole_checkpoint(checkpoints)
@@ -121,9 +121,10 @@ def train(
     trainer.trainable = trainable
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if journal.last is None:
-        raise ArtifactError(f"{checkpoints}: already past the last step; remove it to train again")
-    return journal.last
+    last = journal.last
+    if last is None or last.step != last.num_steps:
+        raise ArtifactError(f"{checkpoints}: not of this training; remove it to train again")
+    return last
 
 
 def _optimizers(

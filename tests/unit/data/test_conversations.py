@@ -110,3 +110,49 @@ def test_a_template_that_rewrites_the_past_is_refused() -> None:
             render=lambda messages, prompt: f"{len(messages)}{prompt}",
             encode=list,  # type: ignore[arg-type]
         )
+
+
+SEPARATORS = "行\u2028段\u2029页\u0085尾\x0b\x0c\x1c\x1e"
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+def test_unicode_line_ends_inside_a_text_end_no_line(suffix: str, tmp_path: Path) -> None:
+    """JSON leaves U+2028 and U+0085 as they are; web text is full of them."""
+    row = {"instruction": SEPARATORS, "output": f"答{SEPARATORS}"}
+    tree = [row, row] if suffix == ".json" else row
+    file = write(tmp_path / f"a{suffix}", tree)
+    if suffix == ".jsonl":
+        file.write_text(file.read_text(encoding="utf-8") + "\r\n" + json.dumps(row))
+    talks = [talk for talk, _ in read_conversations([file])]
+    assert len(talks) == 2
+    assert {talk[0].content for talk in talks} == {SEPARATORS}
+    assert {talk[1].content for talk in talks} == {f"答{SEPARATORS}"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"", "not JSON"),
+        ("a.json", b"{}", "a list of conversations is needed, not dict"),
+        ("a.json", b"[" * 100_000, "nested too deeply"),
+        ("a.jsonl", b"{}\n" + b"[" * 100_000, "a.jsonl:1: found nothing"),
+        ("a.jsonl", b"\n\n[1]", "a.jsonl:1: an object is needed, not list"),
+        ("a.jsonl", b"\n{", "a.jsonl:2: not JSON"),
+        ("a.json", "[{}]".encode("utf-16"), "cannot be read as UTF-8"),
+        ("a.json", '[{"output": "你"}]'.encode("gb18030"), "cannot be read as UTF-8"),
+        ("a.json", b'[{"output": 5, "instruction": "a"}]', "a.json:1: field 'output'"),
+        ("a.json", b'[{"output": "a"}]', "field 'instruction' is empty or not text"),
+        ("a.json", b'[{"messages": 5}]', "a list of objects with 'role' and 'content'"),
+        ("a.json", b'[{"messages": [5]}]', "a list of objects with 'role' and 'content'"),
+        ("a.json", b'[{"messages": [{"role": ["user"], "content": "a"}]}]', "is unknown; known"),
+        ("a.json", b'[{"messages": [{"role": "user", "content": "a"}]}]', "there is no answer"),
+        ("a.json", b'[{"messages": []}]', "there is no answer"),
+    ],
+)
+def test_a_damaged_file_is_named_with_its_row(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=message) as error:
+        list(read_conversations([tmp_path / name]))
+    assert "\n" not in str(error.value)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from hanpaca.errors import HanpacaError
+from hanpaca.errors import ArtifactError, HanpacaError
 from hanpaca.training.journal import Probe, Progress
 from hanpaca.training.train import BlockDataset, Optimization, Trainable, train
 
@@ -139,14 +139,79 @@ def test_a_checkpoint_cut_short_is_not_used(tmp_path: Path) -> None:
     assert told[0].step == 3
 
 
-def test_a_loss_that_is_not_a_number_names_its_step(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sample", ["plain", "页\u2028段\u2029\u0085尾", "\x0b\x1c\n"])
+def test_the_metrics_of_a_stopped_run_go_on_where_its_checkpoint_ends(
+    sample: str, tmp_path: Path
+) -> None:
+    """Whatever the model writes, and though the last line was cut short."""
+    probe = Probe(lambda: {"sample": sample}, every_steps=1)
+    file = tmp_path / "metrics.jsonl"
+    with pytest.raises(KilledError):
+        train(
+            make(Toy()),
+            blocks(),
+            folder=tmp_path,
+            optimization=RATES,
+            on_progress=stop_at(5),
+            probe=probe,
+        )
+    whole = file.read_text(encoding="utf-8")
+    file.write_text(whole[: whole.rindex("tokens")], encoding="utf-8")
+    second = Toy()
+    train(
+        make(second),
+        blocks(),
+        folder=tmp_path,
+        optimization=RATES,
+        on_progress=nothing,
+        probe=probe,
+    )
+    rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4, 5]
+    assert {row["sample"] for row in rows} == {sample}
+    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
+    assert file.read_text(encoding="utf-8").startswith(whole[: whole.index('{"step": 5')])
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
+def test_a_loss_that_is_not_a_number_names_its_step(scale: str, tmp_path: Path) -> None:
     toy = Toy()
 
     def break_it(progress: Progress) -> None:
         if progress.step == 3:
-            toy.scale = float("nan")
+            toy.scale = float(scale)
 
-    with pytest.raises(HanpacaError, match="loss of step 4 is nan"):
+    with pytest.raises(HanpacaError, match=r"loss of step 4 is (nan|inf)"):
         train(make(toy), blocks(), folder=tmp_path, optimization=RATES, on_progress=break_it)
     assert (tmp_path / "checkpoints/checkpoint-2/whole").exists()
     assert not (tmp_path / "checkpoints/checkpoint-4").exists()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 2, 3]
+    toy.scale = 1.0
+    train(make(toy), blocks(), folder=tmp_path, optimization=RATES, on_progress=nothing)
+    assert toy.factor.isfinite().all()
+
+
+def test_a_run_killed_after_its_last_step_is_finished_without_another(tmp_path: Path) -> None:
+    """The last checkpoint was whole, but the stage was not done."""
+    told: list[Progress] = []
+    whole, again = Toy(), Toy()
+    before = train(
+        make(whole), blocks(), folder=tmp_path, optimization=RATES, on_progress=told.append
+    )
+    metrics = (tmp_path / "metrics.jsonl").read_bytes()
+    after = train(
+        make(again), blocks(), folder=tmp_path, optimization=RATES, on_progress=told.append
+    )
+    assert torch.equal(whole.factor, again.factor)
+    assert torch.equal(whole.row, again.row)
+    assert len(told) == 5
+    assert (after.step, after.num_steps, after.loss) == (5, 5, before.loss)
+    assert after.seconds == pytest.approx(before.seconds, abs=1e-3)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_checkpoints_of_a_longer_training_are_refused(tmp_path: Path) -> None:
+    train(make(Toy()), blocks(), folder=tmp_path, optimization=RATES, on_progress=nothing)
+    with pytest.raises(ArtifactError, match="checkpoints: not of this training"):
+        train(make(Toy()), blocks(4), folder=tmp_path, optimization=RATES, on_progress=nothing)
