@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.audit import audit
+from hanpaca.cli.compare import compare, show
 from hanpaca.cli.tools import BaseFolder, Output, Texts
+from hanpaca.cli.train import train
 from hanpaca.errors import ArtifactError
 
 tokenizer = typer.Typer(
@@ -38,6 +40,9 @@ def extend(
 
 
 tokenizer.command("audit")(audit)
+tokenizer.command("show")(show)
+tokenizer.command("compare")(compare)
+tokenizer.command("train")(train)
 
 
 def _must_not_exist(output: Path) -> None:
