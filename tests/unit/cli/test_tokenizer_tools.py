@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from rich.text import Text
@@ -71,7 +72,10 @@ def test_the_page_of_an_audit_is_whole_and_alone(
         audited(pico_base, worse, texts, "--html", page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!doctype html>")
-    assert text.count("<svg") == 1
+    plot = ElementTree.fromstring(re.findall("<svg.*?</svg>", text)[0])
+    bars = [float(bar.attrib["width"]) for bar in plot if bar.tag.endswith("rect")]
+    assert len(bars) == text.count("<rect") > 4
+    assert bars[0] == bars[1] > bars[-1]  # Chinese in bytes before and after, digits
     assert "pizza &lt;b&gt;&amp;amp;" in text
     assert not re.search(r"<script|https?://(?!www\.w3\.org/2000/svg)|src=", text)
     assert [path.name for path in page.parent.iterdir()] == ["audit.html"]
