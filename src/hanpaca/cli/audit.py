@@ -12,7 +12,7 @@ from rich.markup import escape
 from hanpaca.cli import corpora
 from hanpaca.cli.display import print_table
 from hanpaca.cli.pieces import visible
-from hanpaca.errors import ArtifactError
+from hanpaca.cli.whole import written_whole
 
 _SHOWN_CHANGES = 5
 
@@ -44,7 +44,9 @@ def audit(
         scripts=tuple(script or ["Han"]),
     )
     if html:
-        _write(html, audit_page(found, base=str(base), extended=str(extended)))
+        page = audit_page(found, base=str(base), extended=str(extended))
+        with written_whole(html, replace=True) as partial:
+            partial.write_text(page, encoding="utf-8")
     if as_json:
         print(json.dumps(asdict(found), ensure_ascii=False, indent=2))
     else:
@@ -71,12 +73,3 @@ def _print(found: "Audit") -> None:
 
 def _joined(pieces: Sequence[str]) -> str:
     return escape(" ".join(map(visible, pieces)))
-
-
-def _write(path: Path, page: str) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from error

@@ -1,10 +1,13 @@
 """Named corpora of the command line: `--text NAME=PATH`, or a path alone."""
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hanpaca.cli.display import errors
 from hanpaca.errors import RecipeError
 
+_TELL_SECONDS = 5.0
 HELP = "NAME=PATH or PATH: text file or folder; repeatable."
 
 
@@ -19,7 +22,7 @@ def named_lines(options: Sequence[str]) -> dict[str, Iterator[str]]:
         name, path = _name_and_path(option)
         if not name or name in corpora:
             raise RecipeError(f"{option}: give it a name of its own: NAME={path}")
-        corpora[name] = _lines(path)
+        corpora[name] = _told(name, _lines(path))
     return corpora
 
 
@@ -35,3 +38,15 @@ def _lines(path: Path) -> Iterator[str]:
 
     for document in read_documents([path]):
         yield from (line for line in document.text.split("\n") if line.strip())
+
+
+def _told(name: str, lines: Iterator[str]) -> Iterator[str]:
+    """Pass lines on, and say on stderr how many, now and then."""
+    started = last = time.monotonic()
+    for number, line in enumerate(lines, start=1):
+        now = time.monotonic()
+        if now - last > _TELL_SECONDS:
+            last = now
+            rate = number / (now - started)
+            errors.print(f"{name}: {number:,} lines, {rate:,.0f} a second", markup=False)
+        yield line

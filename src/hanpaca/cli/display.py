@@ -9,6 +9,7 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 errors = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
@@ -112,11 +113,12 @@ def minutes(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table on stdout; numbers to the right."""
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
+    """Print a table on stdout; numbers to the right, coloured text to the left."""
     table = Table(*header)
     for number in range(1, len(header)):
-        table.columns[number].justify = "right"
+        coloured = any(isinstance(row[number], Text) for row in rows)
+        table.columns[number].justify = "left" if coloured else "right"
     for row in rows:
         table.add_row(*row)
     console = results if sys.stdout.isatty() else Console(width=120, highlight=False)

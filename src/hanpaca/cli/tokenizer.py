@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.audit import audit
+from hanpaca.cli.compare import compare, show
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
+from hanpaca.cli.train import train
 from hanpaca.errors import ArtifactError, ResourceError
 
 tokenizer = typer.Typer(
@@ -43,6 +45,9 @@ def extend(
 
 
 tokenizer.command("audit")(audit)
+tokenizer.command("show")(show)
+tokenizer.command("compare")(compare)
+tokenizer.command("train")(train)
 
 
 @tokenizer.command("merge-sp")

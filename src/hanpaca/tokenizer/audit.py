@@ -134,7 +134,8 @@ def audit_tokenizers(
         DataError: there are texts, but without target characters.
         RecipeError: a script name is wrong.
     """
-    pair = _pair(base, extended, target_script(scripts))
+    ties = _ties(extended)
+    pair = _pair(base, extended, target_script(scripts), ties)
     known = {base.surface(piece) for piece in base.ids}
     learned = {extended.surface(piece): piece for piece in _learned(extended)}
     new = {surface: piece for surface, piece in learned.items() if surface not in known}
@@ -158,7 +159,7 @@ def audit_tokenizers(
         unused_pieces=_shown(extended, (p for p in new.values() if extended.ids[p] not in used)),
         junk=junk_pieces(new.keys(), learned.keys(), pair.script),
         ties_before=_ties(base),
-        ties_after=_ties(extended),
+        ties_after=ties,
         corpora=tuple(corpora),
     )
 
@@ -173,9 +174,9 @@ def number_lines() -> list[str]:
     return rows
 
 
-def _pair(old: Vocabulary, new: Vocabulary, script: TargetScript) -> Pair:
+def _pair(old: Vocabulary, new: Vocabulary, script: TargetScript, ties: Ties) -> Pair:
     merge_list = None
-    if isinstance(new, SentencePieceBPE) and _ties(new).num_unorderable:
+    if isinstance(new, SentencePieceBPE) and ties.num_unorderable:
         merge_list = (new, merge_list_encoder(new))
     by_ids = type(old) is type(new) and not _moved(old, new)
     return Pair(old, new, by_ids, script, merge_list, surfaces(old), surfaces(new))

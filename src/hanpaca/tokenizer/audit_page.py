@@ -8,6 +8,7 @@ from hanpaca.tokenizer.corpus_audit import CorpusAudit
 
 _COLOURS = ("#0072b2", "#d55e00")  # Okabe and Ito: colour-blind readers can tell them apart
 _LABEL, _BAR, _ROW = 190, 380, 40  # pixels
+_LINE_CHARACTERS = 160
 _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.6 system-ui, "Noto Sans CJK SC", "PingFang SC", "Microsoft YaHei", sans-serif;
@@ -35,6 +36,15 @@ def audit_page(audit: Audit, *, base: str, extended: str) -> str:
         _section("Defects", _table(("what", "found"), summary_rows(audit))),
         _section("Changed lines", _table(CORPUS_HEADER, corpus_rows(audit))),
         *(_section(f"What changed in {c.name}", _changes(c)) for c in audit.corpora if c.changes),
+        *(
+            _section(f"{what} in {corpus.name}", _lines(lines))
+            for corpus in audit.corpora
+            for what, lines in (
+                ("New cuts", corpus.recut),
+                ("Read back otherwise", corpus.misread),
+                ("Dependent on the engine", corpus.engine_dependent),
+            )
+        ),
         _section("Dead new pieces", _pieces(audit.dead_pieces)),
         _section("Killed pieces of the base", _pieces(audit.killed_pieces)),
         *(_section(f"Junk: {kind}", _pieces(found)) for kind, found in audit.junk.items()),
@@ -139,6 +149,11 @@ def _pieces(pieces: Sequence[str]) -> str:
 
 def _codes(pieces: Iterable[str]) -> str:
     return "".join(f"<code>{escape(piece)}</code>" for piece in pieces)
+
+
+def _lines(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(line[:_LINE_CHARACTERS])}</li>" for line in lines)
+    return f"<p>The first {len(lines)}:</p><ul>{items}</ul>" if lines else ""
 
 
 def _changes(corpus: CorpusAudit) -> str:

@@ -68,7 +68,7 @@ def merge_list_encoder(tokenizer: SentencePieceBPE) -> Tokenizer:
     """
     merges: list[tuple[float, int, int, Pair]] = []
     for score, pairs in _pairs_by_score(tokenizer).items():
-        rank = _ranks(pairs)
+        rank = _ranks(pairs) if len(pairs) > 1 else {pairs[0]: 0}
         merges += [(-score, rank[x, y], tokenizer.ids[x + y], (x, y)) for x, y in pairs]
     backend = Tokenizer(
         models.BPE(

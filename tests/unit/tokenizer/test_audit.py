@@ -5,6 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from hanpaca.errors import DataError
@@ -13,6 +15,8 @@ from hanpaca.tokenizer.byte_bpe import piece_of_bytes
 from hanpaca.tokenizer.changes import Change
 from hanpaca.tokenizer.extend import extend_byte_bpe, write_extension
 from hanpaca.tokenizer.reading import open_tokenizer
+from hanpaca.tokenizer.sentencepiece_bpe import parse_model
+from hanpaca.tokenizer.train import train_tokenizer
 
 TEXTS = ["白日依山尽，黄河入海流。", "欲穷千里目，更上一层楼。白日千里。"]
 ENGLISH = ["People create theories.", "quick brown fox in 1984"]
@@ -142,3 +146,59 @@ def test_an_audit_can_be_written_as_json(pico_base: Path, extended: Path) -> Non
 def test_texts_without_target_characters_cannot_be_audited(pico_base: Path, extended: Path) -> None:
     with pytest.raises(DataError, match="no Han characters"):
         audit_extension(pico_base, extended, texts=ENGLISH, protected=[])
+
+
+@pytest.fixture(scope="module")
+def sentencepiece_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("sentencepiece")
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    lines = [*TEXTS, *ENGLISH] * 3
+    train_tokenizer(lines, folder, kind="sentencepiece-bpe", num_pieces=400)
+    return folder
+
+
+def test_two_families_are_compared_by_their_cuts(
+    pico_base: Path, sentencepiece_folder: Path
+) -> None:
+    audit = audit_extension(
+        pico_base, sentencepiece_folder, texts=["白"], protected=["1 2", "create"]
+    )
+    assert (audit.same_family, audit.moved_entries) == (False, ())
+    digits, words = (audit.corpora[1].num_changed, audit.corpora[1].changes)
+    assert digits == 1  # "1 2" is cut alike, but for the space that SentencePiece puts in front
+    assert "".join(words[0].before) == "".join(words[0].after) == "create"
+    assert audit.num_round_trip_failures == 0
+    assert "白" not in audit.killed_pieces
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=8)
+@given(texts=st.lists(st.text(max_size=30), max_size=4))
+@pytest.mark.parametrize("family", ["byte-level", "sentencepiece"])
+def test_a_tokenizer_does_not_differ_from_itself(
+    pico_base: Path, sentencepiece_folder: Path, family: str, texts: list[str]
+) -> None:
+    folder = pico_base if family == "byte-level" else sentencepiece_folder
+    audit = audit_extension(folder, folder, texts=[*texts, "白"], protected=texts)
+    assert audit.same_family
+    assert audit.num_new_pieces == len(audit.moved_entries) == len(audit.killed_pieces) == 0
+    assert audit.num_changed_protected == audit.num_recut == audit.num_round_trip_failures == 0
+    text = audit.corpora[0]
+    assert text.num_tokens_before == text.num_tokens_after
+    assert text.num_characters == sum(map(len, texts)) + 1
+    assert all(one.num_tokens_before == one.num_tokens_after for one in text.scripts)
+    assert text.num_engine_dependent == 0
+
+
+def test_text_that_depends_on_the_engine_is_found(
+    sentencepiece_folder: Path, tmp_path: Path
+) -> None:
+    file = sentencepiece_folder / "tokenizer.model"
+    proto = parse_model(file.read_bytes(), path=file)
+    for piece in ("日河", "河日"):  # "日河日" has both, and no list can put the left one first
+        proto.pieces.add(piece=piece, score=1.0)
+    (tmp_path / "tokenizer.model").write_bytes(proto.SerializeToString())
+    texts = ["日河日河", "河日河日", "日河", "河日"]
+    audit = audit_extension(sentencepiece_folder, tmp_path, texts=texts, protected=[])
+    assert audit.ties_before.num_unorderable == 0
+    assert set(audit.ties_after.unorderable) == {"日河", "河日"}
+    assert audit.corpora[0].num_engine_dependent == 1
