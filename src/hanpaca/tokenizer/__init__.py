@@ -2,14 +2,15 @@
 
 from hanpaca.tokenizer.audit import Audit, audit_extension
 from hanpaca.tokenizer.byte_bpe import ByteBPE, read_byte_bpe
-from hanpaca.tokenizer.extend import Extension, extend_byte_bpe, write_extension
+from hanpaca.tokenizer.extend import Extension, Wishes, extend_tokenizer, write_extension
 
 __all__ = [
     "Audit",
     "ByteBPE",
     "Extension",
+    "Wishes",
     "audit_extension",
-    "extend_byte_bpe",
+    "extend_tokenizer",
     "read_byte_bpe",
     "write_extension",
 ]

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from hanpaca.errors import DataError
 from hanpaca.tokenizer.audit import audit_extension
 from hanpaca.tokenizer.byte_bpe import piece_of_bytes
-from hanpaca.tokenizer.extend import extend_byte_bpe, write_extension
+from hanpaca.tokenizer.extend import extend_tokenizer, write_extension
 
 TEXTS = ["白日依山尽，黄河入海流。", "欲穷千里目，更上一层楼。白日千里。"]
 ENGLISH = ["People create theories.", "quick brown fox in 1984"]
@@ -19,7 +19,7 @@ ENGLISH = ["People create theories.", "quick brown fox in 1984"]
 @pytest.fixture(scope="module")
 def extended(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
-    write_extension(extend_byte_bpe(pico_base, TEXTS, num_pieces=10), pico_base, folder)
+    write_extension(extend_tokenizer(pico_base, TEXTS, num_pieces=10), pico_base, folder)
     return folder
 
 
