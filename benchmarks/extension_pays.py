@@ -54,7 +54,7 @@ from hanpaca.pipeline.jsonl import read_texts
 from hanpaca.pipeline.pretrain import pack_texts
 from hanpaca.pipeline.source import resolve_base
 from hanpaca.recipe import PretrainSection, load_recipe
-from hanpaca.tokenizer import extend_byte_bpe, write_extension
+from hanpaca.tokenizer import extend_tokenizer, write_extension
 
 RESULT = Path(__file__).parent / "results" / "extension_pays.json"
 PLOT = Path(__file__).parent / "results" / "extension_pays.{}.svg"
@@ -143,7 +143,7 @@ def extended(material: Material, num_pieces: int, folder: Path) -> list[list[int
     if num_pieces == 0:
         load_tokenizer(material.base).save_pretrained(folder)
         return []
-    extension = extend_byte_bpe(material.base, material.text, num_pieces=num_pieces)
+    extension = extend_tokenizer(material.base, material.text, num_pieces=num_pieces)
     write_extension(extension, material.base, folder)
     return [list(spelling) for spelling in extension.spellings]
 

@@ -5,15 +5,15 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from hanpaca.cli.audit import audit
 from hanpaca.cli.compare import compare, show
-from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
+from hanpaca.cli.tools import Encoding, Output, TextField, read_texts
 from hanpaca.cli.train import train
-from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 
 tokenizer = typer.Typer(
     name="tokenizer",
@@ -23,22 +23,47 @@ tokenizer = typer.Typer(
 
 
 @tokenizer.command("extend")
-def extend(
-    base: BaseFolder,
-    text: Texts,
+def extend(  # a parameter an option
+    base: Annotated[Path, typer.Option(help="Base tokenizer: folder, .json or .model.")],
     output: Output,
     num_pieces: Annotated[int, typer.Option(help="Pieces to add, exactly.")],
+    text: Annotated[list[Path] | None, typer.Option(help="Text to learn from; repeatable.")] = None,
     script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
+    required: Annotated[Path | None, typer.Option(help="File of characters to cover.")] = None,
+    prior: Annotated[
+        Path | None, typer.Option(help="Published pieces: .model, or lines of piece, tab, log p.")
+    ] = None,
+    punctuation: Annotated[
+        str, typer.Option(help="In new pieces: none, runs of it alone, or with_text.")
+    ] = "runs",
+    protect: Annotated[
+        list[Path] | None, typer.Option(help="Text that must keep its ids; repeatable.")
+    ] = None,
     encoding: Encoding = "utf-8",
     text_field: TextField = "text",
 ) -> None:
-    """Add pieces of a script to a byte-level BPE tokenizer, leaving all other text as it was."""
-    from hanpaca.tokenizer import extend_byte_bpe, write_extension
+    """Add pieces of a script to a tokenizer, leaving all other text as it was.
 
-    texts = read_texts(text, encoding=encoding, text_field=text_field)
+    With --prior no text is needed. For scripts that English uses too (Latin), --protect is.
+    """
+    from hanpaca.tokenizer import Wishes, extend_tokenizer, write_extension
+    from hanpaca.tokenizer.evidence import read_prior, read_required
+
+    if not text and prior is None:
+        raise RecipeError("nothing to learn from: give --text or --prior")
+    wishes = Wishes(
+        punctuation=cast("Any", punctuation),  # checked by target_script
+        required=read_required(required) if required else "",
+        prior=read_prior(prior) if prior else None,
+        protected=list(read_texts(protect or [], encoding=encoding, text_field=text_field)),
+    )
     with _written_whole(output) as partial:
-        extension = extend_byte_bpe(
-            base, texts, num_pieces=num_pieces, scripts=tuple(script or ["Han"])
+        extension = extend_tokenizer(
+            base,
+            read_texts(text or [], encoding=encoding, text_field=text_field),
+            num_pieces=num_pieces,
+            scripts=tuple(script or ["Han"]),
+            wishes=wishes,
         )
         write_extension(extension, base, partial)
     print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")

@@ -11,7 +11,7 @@ from hanpaca.errors import ArtifactError
 from hanpaca.pipeline import data, stages
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_texts, write_jsonl
-from hanpaca.tokenizer import audit_extension, extend_byte_bpe, write_extension
+from hanpaca.tokenizer import Wishes, audit_extension, extend_tokenizer, write_extension
 
 NAME = stages.TOKENIZER
 SPELLINGS = "spellings.jsonl"
@@ -20,6 +20,7 @@ AUDIT = "audit.json"
 
 _FILES = (
     "tokenizer.json",
+    "tokenizer.model",
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
@@ -34,11 +35,12 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
     if settings.num_pieces == 0:
         copy_tokenizer(job.base, folder)
     else:
-        extension = extend_byte_bpe(
+        extension = extend_tokenizer(
             job.base,
             read_texts(source / data.TEXT),
             num_pieces=settings.num_pieces,
             scripts=settings.scripts,
+            wishes=Wishes(punctuation="none"),
         )
         write_extension(extension, job.base, folder)
         spellings = extension.spellings

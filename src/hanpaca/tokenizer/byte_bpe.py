@@ -5,10 +5,10 @@ visible character for each byte (GPT-2's `bytes_to_unicode`), so the space of " 
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from tokenizers import Tokenizer, models
 
@@ -56,13 +56,15 @@ class ByteBPE:
         merges_only: the model without pre-tokenizer, normalizer and whole-word look-up.
         ids: every entry, special ones too, and its id.
         special: entries found as strings and not by merges.
+        half_characters: a character that the base lacks is put together byte by byte.
     """
 
+    half_characters: ClassVar[bool] = True
     path: Path
-    spec: dict[str, Any]
-    backend: Tokenizer
+    spec: dict[str, Any] = field(repr=False)
+    backend: Tokenizer = field(compare=False)
     merges: tuple[tuple[str, str], ...]
-    merges_only: models.BPE
+    merges_only: models.BPE = field(compare=False)
     ids: dict[str, int]
     special: frozenset[str]
 
@@ -99,6 +101,52 @@ class ByteBPE:
                 texts.append("")
         encoded = self.encode(texts)
         return [halves.get(number, ids) for number, ids in enumerate(encoded)]
+
+    def normalize(self, text: str) -> str:
+        """Change a text as the tokenizer does before it looks for pieces."""
+        normalizer = self.backend.normalizer
+        return str(normalizer.normalize_str(text)) if normalizer else text
+
+    def cut_runs(self, runs: Sequence[str]) -> Iterator[list[list[bytes]]]:
+        """Cut normalized stretches of text into pre-tokens, and those into surfaces of tokens.
+
+        Pieces must not reach over the cuts of the pre-tokenizer. A pre-token that has bytes the
+        base does not know is left out.
+        """
+        pre_tokenizer = self.backend.pre_tokenizer
+        for run in runs:
+            pretokens = [piece for piece, _ in pre_tokenizer.pre_tokenize_str(run)]
+            cut = [(piece, self.split(piece)) for piece in pretokens]
+            yield [
+                [bytes_of_piece(token) for token in tokens]
+                for piece, tokens in cut
+                if "".join(tokens) == piece
+            ]
+
+    def extended(
+        self, merges: Sequence[Sequence[bytes]], surfaces: Sequence[bytes]
+    ) -> "tuple[ByteBPE, list[str]]":
+        """Append pieces and merges, in the base's own way of writing merges.
+
+        Special tokens that are not in the vocabulary (Llama 3, Qwen) are written into it under
+        their old ids: the `tokenizers` library numbers such tokens after the vocabulary when it
+        loads a file, so they would all move otherwise.
+
+        Returns:
+            The new tokenizer, and the pieces as it writes them.
+        """
+        model = self.spec["model"]
+        pieces = [piece_of_bytes(surface) for surface in surfaces]
+        new_ids = {piece: i for i, piece in enumerate(pieces, start=self.next_id)}
+        added_ids = {token["content"]: token["id"] for token in self.spec.get("added_tokens") or ()}
+        as_text = any(isinstance(merge, str) for merge in model["merges"])
+        pairs = [[piece_of_bytes(part) for part in parts] for parts in merges]
+        new_merges = [" ".join(pair) if as_text else pair for pair in pairs]
+        vocab = added_ids | model["vocab"] | new_ids
+        spec = self.spec | {
+            "model": model | {"vocab": vocab, "merges": model["merges"] + new_merges}
+        }
+        return byte_bpe_of_spec(spec, path=self.path), pieces
 
 
 def read_byte_bpe(folder: Path) -> ByteBPE:
@@ -173,9 +221,9 @@ def _why_not_byte_bpe(spec: dict[str, Any], model: dict[str, Any]) -> str:
         return "it is a SentencePiece-style tokenizer (byte_fallback): give its tokenizer.model"
     if model.get("dropout"):
         return f"model.dropout is {model['dropout']}, so encoding is random"
-    for field in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(field):
-            return f"model.{field} is {model[field]!r}"
+    for name in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(name):
+            return f"model.{name} is {model[name]!r}"
     byte_level = _byte_level_step(spec.get("pre_tokenizer"))
     if byte_level is None:
         return "its pre_tokenizer has no ByteLevel step"

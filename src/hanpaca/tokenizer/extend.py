@@ -1,53 +1,73 @@
-"""Extend a byte-level BPE vocabulary with whole-character pieces of one script.
+"""Extend a vocabulary with whole-character pieces of one script, for both tokenizer families.
 
 What holds for every extension made here, and why:
 
 - Text without target characters keeps its ids. New merges come after all of the base's, so they
-  only ever join what the base left; and each makes whole target characters or the beginning of
-  one that no other script shares.
+  only ever join what the base left; and each makes a piece that holds a target character, or the
+  beginning of one that no other script shares.
 - Any text is cut as the base cuts it, with some cuts removed (a coarsening), for the same reason.
 - No new piece is dead: a piece's parts are always chosen before the piece.
 - Decoding gives what the base gives.
+- `tokenizer.model` and `tokenizer.json` give the same ids.
+
+English is written in the letters of Vietnamese or Turkish. For such a script text to protect must
+be given: what would form in it is never made, so that text keeps its ids, and as most pairs of
+letters that English has at all occur in a few megabytes, other English nearly always does.
 """
 
-import json
-import shutil
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from hanpaca.errors import ArtifactError, DataError, RecipeError
-from hanpaca.tokenizer.byte_bpe import (
-    ByteBPE,
-    byte_bpe_of_spec,
-    read_byte_bpe,
-    text_of_piece,
+from hanpaca.tokenizer.byte_bpe import ByteBPE, read_spec
+from hanpaca.tokenizer.convert import (
+    differing_texts,
+    spec_of_sentencepiece,
+    write_sentencepiece_folder,
 )
+from hanpaca.tokenizer.evidence import (
+    count_runs,
+    forbidden_pieces,
+    prior_runs,
+    prior_sample,
+    required_characters,
+)
+from hanpaca.tokenizer.folder import CONFIG, read_config, write_json, write_side_files
 from hanpaca.tokenizer.guarantees import (
     changed_texts,
+    cut,
     dead_pieces,
     misread_texts,
     recut_texts,
 )
 from hanpaca.tokenizer.merges import Merge, choose_merges, learn_merges
-from hanpaca.tokenizer.scripts import TargetScript, target_script
+from hanpaca.tokenizer.probe import PROBE
+from hanpaca.tokenizer.reading import open_tokenizer
+from hanpaca.tokenizer.scripts import Punctuation, TargetScript, target_script
+from hanpaca.tokenizer.sentencepiece_bpe import SentencePieceBPE
+from hanpaca.tokenizer.vocabulary import text_of
 
-# vocab.json and merges.txt say the same as tokenizer.json and would be out of date, so they stay.
-_COMPANIONS = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
-_CONFIG = "tokenizer_config.json"
-_SAMPLE_CHARACTERS = 200_000  # of the corpus, kept to check the finished tokenizer on
-_PROBE = (
-    "The quick brown fox jumps over the lazy dog, doesn't it?  People create theories.\n\n",
-    "def f(x: int) -> str:\n\treturn f'{x:>12.3f}' if x != 0x1F else None  # 100%\r\n",
-    "1984, 3.14159, 12:30, $1,000.00, 50 %, +1-2*3/4^5, a_b.c@d.org, https://e.org/?q=1&r=2#s",
-    "Größe, naïveté, señor, œuvre, İstanbul, Łódź, tiếng Việt; “quotes” — dashes… • → ≤ ½ ฿ € ₩",
-    "Привет, мир! Γειά σου κόσμε. שלום עולם. مرحبا بالعالم. नमस्ते दुनिया। สวัสดีชาวโลก",
-    "こんにちは、カタカナ。「ー」 한국어 안녕하세요 ㄅㄆㄇ",
-    "，。！？；：（）《》【】、·　＠ＡＢＣ１２３",
-    "😀👩‍💻🇨🇳 🎉\u200b\u200d\ufeff\x00\x04\x7f\u00a0\u3000\t \n  \r\n   end ",
-)
+Base = ByteBPE | SentencePieceBPE
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What an extension should heed beside its texts.
+
+    Attributes:
+        punctuation: what of the script's punctuation new pieces may hold; text that has this
+            punctuation but no letters of the script may change too.
+        required: characters that must be one token each, such as a national standard's list.
+        prior: pieces of a published vocabulary and the logarithms of their probabilities; see
+            `read_prior`. With it texts may be left out.
+        protected: texts that must keep their ids; needed for scripts that English uses.
+    """
+
+    punctuation: Punctuation = "runs"
+    required: str = ""
+    prior: Mapping[str, float] | None = None
+    protected: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -55,22 +75,27 @@ class Extension:
     """New pieces for a base tokenizer.
 
     Attributes:
-        pieces: the new vocabulary entries as `tokenizer.json` writes them (one visible character
-            for a byte), in the order of their ids. Mostly whole characters; where the base spells
-            a character with three or more tokens, also the half characters on the way.
+        pieces: the new vocabulary entries as the tokenizer's file writes them, in the order of
+            their ids. Mostly whole characters and words; where a byte-level base spells a
+            character with three or more tokens, also the half characters on the way.
         first_id: id of the first; the others follow without holes.
         spellings: for each piece, the base's token ids for the same bytes.
-        spec: the extended `tokenizer.json` as a tree.
+        tokenizer: the extended tokenizer.
     """
 
     pieces: tuple[str, ...]
     first_id: int
     spellings: tuple[tuple[int, ...], ...]
-    spec: dict[str, Any]
+    tokenizer: Base
 
 
-def extend_byte_bpe(
-    base: Path, texts: Iterable[str], *, num_pieces: int, scripts: Sequence[str] = ("Han",)
+def extend_tokenizer(
+    base: Path,
+    texts: Iterable[str],
+    *,
+    num_pieces: int,
+    scripts: Sequence[str] = ("Han",),
+    wishes: Wishes = Wishes(),
 ) -> Extension:
     """Learn exactly `num_pieces` new pieces from texts; see the module for what is guaranteed.
 
@@ -78,151 +103,205 @@ def extend_byte_bpe(
     that is used to check it) on their order.
 
     Args:
-        base: folder with the base's `tokenizer.json`.
-        texts: documents or lines, read once; only distinct runs of target characters are kept.
+        base: folder with the base's `tokenizer.json` or `tokenizer.model`, or one of these files.
+        texts: documents or lines, read once; only distinct stretches of target text are kept.
         num_pieces: number of new vocabulary entries, and so of new rows.
         scripts: Unicode script names of the target language, such as "Han", "Hangul", "Thai".
+        wishes: what else is to be heeded.
 
     Raises:
-        RecipeError: `num_pieces` or `scripts` make no sense.
-        DataError: the texts have no target text, or too little for so many pieces.
+        RecipeError: `num_pieces` or `scripts` make no sense, or fewer pieces are asked for than the
+            required characters need.
+        DataError: the texts have no target text, or too little for so many pieces; or some required
+            characters cannot be made.
         ArtifactError: the base cannot be used, or the result fails its own check.
+        ResourceError: the base is a `tokenizer.model` and the packages to read it are missing.
     """
-    script = target_script(scripts)
+    script = target_script(scripts, wishes.punctuation, in_english=bool(wishes.protected))
     if num_pieces < 1:
         raise RecipeError(f"num_pieces is {num_pieces}: ask for at least 1 new piece")
-    old = read_byte_bpe(base)
-    runs, sample = _read_corpus(old, texts, script)
+    old = open_tokenizer(base)
+    _refuse_foreign_tokens(old)
+    required = required_characters(wishes.required, script)
+    runs, sample = count_runs(old, texts, script)
+    if wishes.prior:
+        made_up = prior_runs(old, dict(wishes.prior), script)
+        sample = sample or prior_sample(made_up)
+        runs.update(made_up)
+    if not runs:
+        raise DataError(f"the texts have no {'/'.join(script.names)} characters: give other texts")
+    runs.update(dict.fromkeys(required, 0))
+    avoid = forbidden_pieces(cut(old, wishes.protected))
     merges = learn_merges(
-        _pretokens(old, runs),
-        split=old.split,
-        owns_prefix=script.owns_prefix,
+        _words(old, runs),
+        owns_prefix=script.owns_prefix if old.half_characters else None,
         num_merges=num_pieces,
+        avoid=avoid,
     )
-    chosen, pieces = choose_merges(merges, known=old.ids, num_pieces=num_pieces)
-    if len(pieces) < num_pieces:
-        raise DataError(
-            f"the texts give only {len(pieces)} new pieces that occur twice or more, not "
-            f"{num_pieces}: give more {'/'.join(scripts)} text or ask for {len(pieces)} or fewer"
-        )
-    spec = _extended_spec(old, chosen, pieces)
-    new = byte_bpe_of_spec(spec, path=old.path)
-    _check(old, new, pieces=pieces, sample=sample, script=script)
-    return Extension(tuple(pieces), old.next_id, _spellings(old, pieces), spec)
+    merges = [m for m in merges if m.piece not in avoid and _is_target(m.piece, script)]
+    new, pieces = _grow(old, merges, num_pieces, required)
+    _check(old, new, pieces=pieces, required=required, script=script, sample=sample)
+    _check_protected(old, new, wishes.protected)
+    spellings = old.spell([new.surface(piece) for piece in pieces])
+    return Extension(tuple(pieces), old.next_id, tuple(map(tuple, spellings)), new)
 
 
 def write_extension(extension: Extension, base: Path, folder: Path) -> None:
     """Write a tokenizer folder that `transformers.AutoTokenizer.from_pretrained` loads.
 
-    Chat template and special tokens are copied from the base. `tokenizer_class` is set to
-    PreTrainedTokenizerFast, because transformers 5 rebuilds the pre-tokenizer of some named
-    classes (GPT2Tokenizer loses SmolLM2's digit splitting) and would give other ids.
+    Chat template and special tokens are copied from the base.
 
     Args:
-        extension: what `extend_byte_bpe` returned for this base.
-        base: the folder it was made from.
+        extension: what `extend_tokenizer` returned for this base.
+        base: the folder or file it was made from.
         folder: where to write; made if missing, existing tokenizer files are replaced.
 
     Raises:
         ArtifactError: `folder` is the base itself, or `tokenizer_config.json` is damaged.
     """
-    if folder.resolve() == base.resolve():
+    source = base if base.is_dir() else base.parent
+    if folder.resolve() == source.resolve():
         raise ArtifactError(f"{folder}: is the base tokenizer itself; give another folder")
-    config = _read_config(base / _CONFIG) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    tokenizer = extension.tokenizer
+    if isinstance(tokenizer, SentencePieceBPE):
+        write_sentencepiece_folder(tokenizer, source, folder)
+        return
+    config = read_config(source)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _COMPANIONS:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
-    _write_json(folder / _CONFIG, config)
-    _write_json(folder / "tokenizer.json", extension.spec)
+    write_json(folder / "tokenizer.json", tokenizer.spec)
+    write_side_files(config, source, folder)
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
+def _refuse_foreign_tokens(base: Base) -> None:
+    """Refuse a folder whose side files add tokens: new pieces would take their ids."""
+    folder = base.path.parent
+    listed = read_config(folder).get("added_tokens_decoder", {})
+    found = [(CONFIG, token["content"], int(number)) for number, token in listed.items()]
+    path = folder / "added_tokens.json"
+    if path.is_file():
+        more = read_spec(path)
+        if not isinstance(more, dict):
+            raise ArtifactError(f"{path}: damaged: it is no JSON object; copy the file again")
+        found += [(path.name, token, number) for token, number in more.items()]
+    for name, token, number in found:
+        if base.ids.get(token) != number:
+            raise ArtifactError(
+                f"{folder / name}: it adds {token!r} as id {number}, and {base.path.name} does not "
+                f"have it; new pieces start at id {base.next_id} and would collide: take it out, "
+                f"or put it into {base.path.name} first"
+            )
+
+
+def _words(base: Base, runs: Mapping[str, int]) -> Iterator[tuple[list[bytes], int]]:
+    listed = list(runs)
+    for run, pretokens in zip(listed, base.cut_runs(listed), strict=True):
+        for tokens in pretokens:
+            yield tokens, runs[run]
+
+
+def _is_target(piece: bytes, script: TargetScript) -> bool:
+    """Half characters were checked when they were learned; text must hold a target character."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
-    if not isinstance(config, dict):
-        raise ArtifactError(f"{path}: damaged: it is no JSON object; copy the file again")
-    return config
+        return script.owns(piece.decode())
+    except UnicodeDecodeError:
+        return True
 
 
-def _write_json(path: Path, tree: dict[str, Any]) -> None:
-    path.write_text(json.dumps(tree, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+def _grow(
+    base: Base, merges: Sequence[Merge], num_pieces: int, required: Sequence[str]
+) -> tuple[Base, list[str]]:
+    """Choose pieces and make the extended tokenizer; a piece that turns out dead is replaced."""
+    known = {base.surface(piece) for piece in base.ids}
+    wanted = [character.encode() for character in required]
+    lacking = [one for one, ids in zip(wanted, base.spell(wanted), strict=True) if len(ids) > 1]
+    _refuse_impossible(lacking, merges)
+    dead: set[bytes] = set()
+    while True:
+        chosen = choose_merges(
+            merges,
+            known=known,
+            num_pieces=num_pieces,
+            required=lacking,
+            refused=dead.__contains__,
+        )
+        _refuse_wrong_number(len(chosen.pieces), num_pieces, len(lacking))
+        new, pieces = base.extended([merge.parts for merge in chosen.merges], chosen.pieces)
+        found = {new.surface(piece) for piece in _dead(new, pieces)}
+        if found <= dead:
+            return new, pieces
+        dead |= found
 
 
-def _read_corpus(
-    base: ByteBPE, texts: Iterable[str], script: TargetScript
-) -> tuple[Counter[str], list[str]]:
-    """Count the runs of target characters, and keep the first texts as a sample."""
-    normalizer = base.backend.normalizer
-    runs: Counter[str] = Counter()
-    sample: list[str] = []
-    room = _SAMPLE_CHARACTERS
-    for text in texts:
-        if room > 0:
-            sample.append(text[:room])
-            room -= len(text)
-        runs.update(script.runs.findall(normalizer.normalize_str(text) if normalizer else text))
-    if not runs:
-        raise DataError(f"the texts have no {'/'.join(script.names)} characters: give other texts")
-    return runs, sample
+def _refuse_impossible(lacking: Sequence[bytes], merges: Sequence[Merge]) -> None:
+    made = {merge.piece for merge in merges}
+    impossible = [character for character in lacking if character not in made]
+    if impossible:
+        raise DataError(
+            f"required characters: {len(impossible)} cannot be made of whole tokens of this base, "
+            f"such as {impossible[0].decode()!r}; take them out"
+        )
 
 
-def _pretokens(base: ByteBPE, runs: Counter[str]) -> Counter[str]:
-    """Cut the runs as the base's pre-tokenizer does: pieces must not reach over its cuts."""
-    pretokens: Counter[str] = Counter()
-    for run, count in runs.items():
-        for pretoken, _ in base.backend.pre_tokenizer.pre_tokenize_str(run):
-            pretokens[pretoken] += count
-    return pretokens
+def _refuse_wrong_number(found: int, wanted: int, num_required: int) -> None:
+    if found > wanted:
+        raise RecipeError(
+            f"num_pieces is {wanted}, but {num_required} required characters are not in the base "
+            f"and need {found} new pieces: ask for at least {found}"
+        )
+    if found < wanted:
+        raise DataError(
+            f"the texts give only {found} new pieces that occur twice or more, not {wanted}: give "
+            f"more text of the target language or ask for {found} or fewer"
+        )
 
 
-def _extended_spec(base: ByteBPE, chosen: Sequence[Merge], pieces: Sequence[str]) -> dict[str, Any]:
-    """Append pieces and merges to the base's tree, in the base's own way of writing merges.
-
-    Special tokens that are not in the vocabulary (Llama 3, Qwen) are written into it under their
-    old ids: the `tokenizers` library numbers such tokens after the vocabulary when it loads a file,
-    so they would all move otherwise.
-    """
-    model = base.spec["model"]
-    new_ids = {piece: i for i, piece in enumerate(pieces, start=base.next_id)}
-    added_ids = {token["content"]: token["id"] for token in base.spec.get("added_tokens") or ()}
-    as_text = any(isinstance(merge, str) for merge in model["merges"])
-    new_merges = [f"{m.left} {m.right}" if as_text else [m.left, m.right] for m in chosen]
-    return base.spec | {
-        "model": model
-        | {"vocab": added_ids | model["vocab"] | new_ids, "merges": model["merges"] + new_merges}
-    }
-
-
-def _spellings(base: ByteBPE, pieces: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """Spell pieces in base ids; by the merges alone, as half characters are no text."""
-    return tuple(tuple(base.ids[part] for part in base.split(piece)) for piece in pieces)
+def _dead(new: Base, pieces: Sequence[str]) -> list[str]:
+    """List pieces that no text can produce, nor the merges alone (Llama 3 looks up whole words)."""
+    dead = dead_pieces(new, pieces)
+    if isinstance(new, ByteBPE):
+        dead += [piece for piece in pieces if new.split(piece) != [piece]]
+    return dead
 
 
 def _check(
-    base: ByteBPE,
-    new: ByteBPE,
+    base: Base,
+    new: Base,
     *,
     pieces: Sequence[str],
-    sample: Sequence[str],
+    required: Sequence[str],
     script: TargetScript,
+    sample: Sequence[str],
 ) -> None:
     """Prove the guarantees on the finished tokenizer; a failure means that the base is unusual."""
-    other = [part for text in (*sample, *_PROBE) for part in script.runs.split(text) if part]
-    texts = [*sample, *_PROBE, *map(" ".join, zip(_PROBE, sample, strict=False))]
+    other = [part for text in (*sample, *PROBE) for part in script.characters.split(text) if part]
+    texts = [*sample, *PROBE, *map(" ".join, zip(PROBE, sample, strict=False))]
     expected_ids = base.ids | {piece: i for i, piece in enumerate(pieces, start=base.next_id)}
-    dead = [*dead_pieces(new, pieces), *(p for p in pieces if new.split(p) != [p])]
-    faults = {
-        "ids of old entries moved": [] if new.ids == expected_ids else ["its vocabulary"],
-        "unreachable new piece": [text_of_piece(piece) for piece in dead],
-        "new ids in text of other scripts": changed_texts(base, new, other),
-        "not a coarsening of the base": recut_texts(base, new, texts),
-        "decodes other than the base": misread_texts(base, new, texts),
-    }
+    spelled = zip(required, new.spell([one.encode() for one in required]), strict=True)
+    _refuse_faults(
+        base,
+        {
+            "ids of old entries moved": [] if new.ids == expected_ids else ["its vocabulary"],
+            "unreachable new piece": [text_of(new.surface(piece)) for piece in _dead(new, pieces)],
+            "required character of several tokens": [one for one, ids in spelled if len(ids) > 1],
+            "new ids in text of other scripts": changed_texts(base, new, other),
+            "not a coarsening of the base": recut_texts(base, new, texts),
+            "decodes other than the base": misread_texts(base, new, texts),
+            "tokenizer.json gives other ids than tokenizer.model": _disagreements(new, texts),
+        },
+    )
+
+
+def _check_protected(base: Base, new: Base, protected: Sequence[str]) -> None:
+    _refuse_faults(base, {"new ids in protected text": changed_texts(base, new, protected)})
+
+
+def _disagreements(new: Base, texts: Sequence[str]) -> list[str]:
+    if isinstance(new, ByteBPE):
+        return []  # it has one file only
+    return differing_texts(new, spec_of_sentencepiece(new), texts)
+
+
+def _refuse_faults(base: Base, faults: Mapping[str, Sequence[str]]) -> None:
     for fault, examples in faults.items():
         if examples:
             raise ArtifactError(

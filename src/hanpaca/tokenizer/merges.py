@@ -2,50 +2,55 @@
 
 Continued BPE: the base first cuts the text as it always does, and training goes on from those
 tokens. Compare Purason et al., "Teaching Old Tokenizers New Words" (arXiv 2512.03989); new here
-are the limit to one script, whole characters, and the choice by number of uses.
+are the limit to one script, whole characters, and the choice by tokens saved.
+
+Tokens and pieces are surfaces here, the UTF-8 bytes they stand for, so that all of this holds for
+both families. They differ in one thing. Byte-level BPE completes a character pair by pair, and
+each pair is a piece (a *half character*) of its own; SentencePiece falls back to bytes for a
+character it does not have, and one new piece replaces all of them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from hanpaca.tokenizer.train_merges import (
+    MIN_USES,
+    count_uses,
+    train_pairs,
+    train_pairs_avoiding,
+)
 
-from hanpaca.tokenizer.byte_bpe import BYTE_TO_CHARACTER, bytes_of_piece
-
-_MIN_USES = 2  # a piece used once in the corpus teaches its row nothing
-_MAX_ATOMS = 16  # longest piece, in base tokens or whole characters: keeps boilerplate out
 # Merges into entries that the base has but cannot reach cost no row (678 in Llama 3), so train a
 # few more than asked for.
 _SPARE_MERGES = 1024
 _FIRST_CODE = 0x10000  # no white space from here up, and room for a million atoms
-_CHUNK_CHARACTERS = 40_000
-_BATCH_WORDS = 10_000
-_CONTINUATION = frozenset(BYTE_TO_CHARACTER[byte] for byte in range(0x80, 0xC0))
-
-Word = tuple[str, ...]
+_CONTINUATION = range(0x80, 0xC0)
 
 
 class Merge(NamedTuple):
-    """Two neighbours that become one piece; `uses` is how often that happens in the corpus."""
+    """Neighbours that become one piece; `uses` is how often that happens in the corpus."""
 
-    left: str
-    right: str
+    parts: tuple[bytes, ...]
     uses: int
 
     @property
-    def piece(self) -> str:
-        """The vocabulary entry it makes."""
-        return self.left + self.right
+    def piece(self) -> bytes:
+        """The surface it makes."""
+        return b"".join(self.parts)
+
+    @property
+    def saved(self) -> int:
+        """Tokens that it saves in the corpus."""
+        return self.uses * (len(self.parts) - 1)
 
 
 def learn_merges(
-    pretokens: Mapping[str, int],
+    words: Iterable[tuple[Sequence[bytes], int]],
     *,
-    split: Callable[[str], list[str]],
-    owns_prefix: Callable[[bytes], bool],
+    owns_prefix: Callable[[bytes], bool] | None,
     num_merges: int,
+    avoid: Container[bytes] = (),
 ) -> list[Merge]:
     """Learn merges over target-script text, in the order in which they must be applied.
 
@@ -54,86 +59,150 @@ def learn_merges(
     `owns_prefix` allows; so in text of other scripts none of the merges can ever apply.
 
     Args:
-        pretokens: target-script text as the base's pre-tokenizer cuts it, written as pieces, and
-            how often each occurs.
-        split: cuts such a text into base pieces.
-        owns_prefix: whether the first bytes of a character belong to the target script alone.
+        words: the base's tokens of a stretch of target text, and how often it occurs. A count of 0
+            gives the way to its characters and nothing more.
+        owns_prefix: whether the first bytes of a character belong to the target script alone; None
+            where a character is completed at once.
         num_merges: how many word merges may be useful at most.
+        avoid: pieces that no word merge may make.
     """
-    words: Counter[Word] = Counter()
-    paths: dict[str, list[str]] = {}
-    allowed: dict[str, bool] = {}
+    atoms = _Atoms(owns_prefix)
+    coded: Counter[str] = Counter()
+    for tokens, count in words:
+        for word in atoms.words(tokens):
+            coded[word] += count
+    return _completions(coded, atoms) + _joins(coded, atoms, num_merges + _SPARE_MERGES, avoid)
 
-    def may_complete(path: list[str]) -> bool:
-        prefixes = ["".join(path[:end]) for end in range(2, len(path))]
-        for prefix in prefixes:
-            if prefix not in allowed:
-                allowed[prefix] = owns_prefix(bytes_of_piece(prefix))
-        return all(allowed[prefix] for prefix in prefixes)
 
-    for pretoken, count in pretokens.items():
-        for word in _words(pretoken, split(pretoken), may_complete, paths):
-            words[word] += count
-    return _completions(words, paths) + _joins(words, num_merges + _SPARE_MERGES)
+class Chosen(NamedTuple):
+    """Merges in the order of learning, and the new pieces in the order they first appear."""
+
+    merges: list[Merge]
+    pieces: list[bytes]
 
 
 def choose_merges(
-    merges: Sequence[Merge], *, known: Container[str], num_pieces: int
-) -> tuple[list[Merge], list[str]]:
+    merges: Sequence[Merge],
+    *,
+    known: Container[bytes],
+    num_pieces: int,
+    required: Iterable[bytes] = (),
+    refused: Callable[[bytes], bool] = lambda piece: False,
+) -> Chosen:
     """Choose the merges that save the most tokens with at most `num_pieces` new entries.
 
-    Each use of a merge saves one token. A merge is never used more often than the merges that
-    make its parts, so taking them by uses takes every part before the whole. Dropping the others
-    changes no chosen piece's derivation, so no chosen piece is dead.
+    A merge never saves more than the merges that make its parts, so taking them in this order takes
+    every part before the whole. Dropping the others changes no chosen piece's derivation.
 
-    Returns:
-        The chosen merges in their old order, and the new entries in the order they first appear.
+    Args:
+        merges: as learned.
+        known: the base's pieces.
+        num_pieces: new pieces at most; required ones are taken even if they are more.
+        required: pieces that are made whatever they save, with all that they are made of.
+        refused: pieces that must not be made, nor anything out of them.
     """
-    new: set[str] = set()
-    chosen: list[int] = []
-    for i in sorted(range(len(merges)), key=lambda i: (-merges[i].uses, i)):
+    choice = _Choice(merges, known)
+    for piece in required:
+        choice.demand(piece)
+    for i in sorted(range(len(merges)), key=lambda i: (-merges[i].saved, i)):
         merge = merges[i]
-        is_new = merge.piece not in known and merge.piece not in new
-        if merge.uses < _MIN_USES or (is_new and len(new) == num_pieces):
+        if merge.uses < MIN_USES or i in choice.taken or refused(merge.piece):
+            continue
+        if not choice.has(merge.piece) and len(choice.new) >= num_pieces:
             break
-        if all(part in known or part in new for part in merge[:2]):
-            chosen.append(i)
-            if is_new:
-                new.add(merge.piece)
-    kept = [merges[i] for i in sorted(chosen)]
-    return kept, [piece for piece in dict.fromkeys(m.piece for m in kept) if piece in new]
+        if all(map(choice.has, merge.parts)):
+            choice.take(i)
+    kept = [merges[i] for i in sorted(choice.taken)]
+    pieces = dict.fromkeys(merge.piece for merge in kept)
+    return Chosen(kept, [piece for piece in pieces if piece in choice.new])
 
 
-def _words(
-    pretoken: str,
-    tokens: list[str],
-    may_complete: Callable[[list[str]], bool],
-    paths: dict[str, list[str]],
-) -> Iterator[Word]:
-    """Turn base tokens into words of atoms: tokens of whole characters, or completed characters.
+class _Choice:
+    """Merges taken so far, by number, and the new pieces that they make."""
 
-    Where a base token ends inside one character and began inside another, or a character may not
-    be completed, nothing can be merged without touching other text, so the word ends there.
+    def __init__(self, merges: Sequence[Merge], known: Container[bytes]) -> None:
+        self.merges = merges
+        self.known = known
+        self.makers = {merge.piece: i for i, merge in reversed(list(enumerate(merges)))}
+        self.taken: set[int] = set()
+        self.new: set[bytes] = set()
+
+    def has(self, piece: bytes) -> bool:
+        return piece in self.known or piece in self.new
+
+    def take(self, i: int) -> None:
+        self.taken.add(i)
+        if self.merges[i].piece not in self.known:
+            self.new.add(self.merges[i].piece)
+
+    def demand(self, piece: bytes) -> None:
+        """Take what makes a piece, after what makes its parts."""
+        if piece in self.makers and self.makers[piece] not in self.taken:
+            for part in self.merges[self.makers[piece]].parts:
+                if part not in self.known:
+                    self.demand(part)
+            self.take(self.makers[piece])
+
+
+class _Atoms:
+    """The letters that words are made of: tokens of whole characters, or completed characters.
+
+    Each is given a code, one character, so that a word is a short string.
+
+    Attributes:
+        codes: the code of each atom.
+        paths: the base tokens of each character that must be completed.
     """
-    if "".join(tokens) != pretoken:
-        return  # the base lacks some byte and lost it
-    word: list[str] = []
-    for group in _character_groups(tokens):
-        atom = "".join(group)
-        if len(group) > 1 and atom not in paths:
-            if sum(c not in _CONTINUATION for c in atom) > 1 or not may_complete(group):
-                if word:
-                    yield tuple(word)
-                word = []
-                continue
-            paths[atom] = group
-        word.append(atom)
-    if word:
-        yield tuple(word)
+
+    def __init__(self, owns_prefix: Callable[[bytes], bool] | None) -> None:
+        self.codes: dict[bytes, str] = {}
+        self.paths: dict[bytes, tuple[bytes, ...]] = {}
+        self.owns_prefix = owns_prefix
+        self.owned: dict[bytes, bool] = {}
+
+    def words(self, tokens: Sequence[bytes]) -> Iterator[str]:
+        """Turn base tokens into coded words.
+
+        Where a base token ends inside one character and began inside another, or a character may
+        not be completed, nothing can be merged without touching other text, so the word ends there.
+        It does at a bare space too: in a run of spaces the base must be free to join them.
+        """
+        word = ""
+        for group in _character_groups(tokens):
+            code = self._code(group)
+            if code:
+                word += code
+            elif word:
+                yield word
+                word = ""
+        if word:
+            yield word
+
+    def _code(self, group: list[bytes]) -> str:
+        atom = b"".join(group)
+        if atom not in self.codes:
+            if atom.isspace() or (len(group) > 1 and not self._may_complete(atom, group)):
+                return ""
+            if len(group) > 1:
+                self.paths[atom] = tuple(group)
+            self.codes[atom] = chr(_FIRST_CODE + len(self.codes))
+        return self.codes[atom]
+
+    def _may_complete(self, atom: bytes, path: list[bytes]) -> bool:
+        if sum(byte not in _CONTINUATION for byte in atom) > 1:
+            return False
+        return self.owns_prefix is None or all(
+            self._owns(b"".join(path[:end])) for end in range(2, len(path))
+        )
+
+    def _owns(self, prefix: bytes) -> bool:
+        if prefix not in self.owned and self.owns_prefix is not None:
+            self.owned[prefix] = self.owns_prefix(prefix)
+        return self.owned[prefix]
 
 
-def _character_groups(tokens: Iterable[str]) -> Iterator[list[str]]:
-    group: list[str] = []
+def _character_groups(tokens: Iterable[bytes]) -> Iterator[list[bytes]]:
+    group: list[bytes] = []
     for token in tokens:
         if group and token[0] not in _CONTINUATION:
             yield group
@@ -143,90 +212,43 @@ def _character_groups(tokens: Iterable[str]) -> Iterator[list[str]]:
         yield group
 
 
-def _completions(words: Mapping[Word, int], paths: Mapping[str, list[str]]) -> list[Merge]:
-    atom_uses: Counter[str] = Counter()
+def _completions(words: Mapping[str, int], atoms: _Atoms) -> list[Merge]:
+    uses: Counter[str] = Counter()
     for word, count in words.items():
-        for atom in word:
-            if atom in paths:
-                atom_uses[atom] += count
-    pair_uses: Counter[tuple[str, str]] = Counter()
-    for atom, count in atom_uses.items():
-        left, *rest = paths[atom]
+        for code in word:
+            uses[code] += count
+    merges: Counter[tuple[bytes, ...]] = Counter()
+    for atom, path in atoms.paths.items():
+        count = uses[atoms.codes[atom]]
+        if atoms.owns_prefix is None:
+            merges[path] += count
+            continue
+        left, *rest = path
         for right in rest:
-            pair_uses[left, right] += count
+            merges[left, right] += count
             left += right
-    found = [Merge(left, right, uses) for (left, right), uses in pair_uses.items()]
+    found = [Merge(parts, count) for parts, count in merges.items()]
     return sorted(found, key=lambda m: (-m.uses, len(m.piece), m.piece))
 
 
-def _joins(words: Mapping[Word, int], limit: int) -> list[Merge]:
+def _joins(
+    words: Mapping[str, int], atoms: _Atoms, limit: int, avoid: Container[bytes]
+) -> list[Merge]:
     """Train BPE with each atom as one letter, and count how often each merge applies."""
-    long = {word: count for word, count in words.items() if len(word) > 1}
     # Sorted, so that ties fall the same way whatever the order of the texts.
-    atoms = sorted({atom for word in long for atom in word})
-    code = {atom: chr(_FIRST_CODE + i) for i, atom in enumerate(atoms)}
-    coded = [("".join(map(code.__getitem__, word)), count) for word, count in long.items()]
-    pairs = _train(coded, len(atoms) + limit)
-    uses = _count_uses(coded, list(code.values()), pairs)
-    table = {ord(letter): atom for atom, letter in code.items()}
+    order = sorted(atoms.codes)
+    recode = {ord(atoms.codes[atom]): chr(_FIRST_CODE + i) for i, atom in enumerate(order)}
+    long = {word.translate(recode): n for word, n in words.items() if len(word) > 1 and n > 0}
+
+    def surface(piece: str) -> bytes:
+        return b"".join(order[ord(letter) - _FIRST_CODE] for letter in piece)
+
+    if avoid:
+        pairs = train_pairs_avoiding(long, limit, lambda piece: surface(piece) in avoid)
+    else:
+        pairs = train_pairs(long, limit)
+    uses = count_uses(long, pairs)
     return [
-        Merge(left.translate(table), right.translate(table), count)
+        Merge((surface(left), surface(right)), count)
         for (left, right), count in zip(pairs, uses, strict=True)
     ]
-
-
-def _train(coded: list[tuple[str, int]], vocab_size: int) -> list[tuple[str, str]]:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=_MIN_USES,
-        max_token_length=_MAX_ATOMS,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_chunks(coded), trainer)
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [(left, right) for left, right in merges]
-
-
-def _chunks(coded: list[tuple[str, int]]) -> Iterator[str]:
-    """Join repeated words into lines of bounded length: the trainer takes no counts."""
-    line: list[str] = []
-    size = 0
-    for word, count in coded:
-        per_line = _CHUNK_CHARACTERS // len(word) + 1
-        for start in range(0, count, per_line):
-            copies = min(per_line, count - start)
-            line += [word] * copies
-            size += len(word) * copies
-            if size > _CHUNK_CHARACTERS:
-                yield " ".join(line)
-                line, size = [], 0
-    yield " ".join(line)
-
-
-def _count_uses(
-    coded: list[tuple[str, int]], letters: list[str], pairs: list[tuple[str, str]]
-) -> list[int]:
-    """Count the applications of each merge by one encoding pass.
-
-    Each token counts its own last merge once, and one application of a merge used up one of each
-    part; so walking back from the last merge gives every count without replaying the training.
-    """
-    entries = [*letters, *(left + right for left, right in pairs)]
-    ids = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
-    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=pairs))
-    made = [0] * len(ids)
-    for start in range(0, len(coded), _BATCH_WORDS):
-        batch = coded[start : start + _BATCH_WORDS]
-        encoded = tokenizer.encode_batch_fast([word for word, _ in batch])
-        for encoding, (_, count) in zip(encoded, batch, strict=True):
-            for token in encoding.ids:
-                made[token] += count
-    uses = []
-    for left, right in reversed(pairs):
-        count = made[ids[left + right]]
-        made[ids[left]] += count
-        made[ids[right]] += count
-        uses.append(count)
-    return uses[::-1]

@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError
-from hanpaca.tokenizer.byte_bpe import byte_bpe_of_spec, is_byte_level, read_spec
-from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME, read_sentencepiece
-from hanpaca.tokenizer.vocabulary import Vocabulary
+from hanpaca.tokenizer.byte_bpe import ByteBPE, byte_bpe_of_spec, is_byte_level, read_spec
+from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME, SentencePieceBPE, read_sentencepiece
 
 _JSON = "tokenizer.json"
 
 
-def open_tokenizer(path: Path) -> Vocabulary:
+def open_tokenizer(path: Path) -> ByteBPE | SentencePieceBPE:
     """Read a byte-level `tokenizer.json` or a SentencePiece BPE `tokenizer.model`.
 
     Args:

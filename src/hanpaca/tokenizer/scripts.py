@@ -1,16 +1,26 @@
-"""Which characters belong to the target language: sets of Unicode scripts."""
+"""Which characters belong to the target language: sets of Unicode scripts and their punctuation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Literal, get_args
 
 import regex
 
 from hanpaca.errors import RecipeError
 
+Punctuation = Literal["none", "runs", "with_text"]
+"""What of the script's punctuation new pieces may hold: nothing; runs of punctuation alone, such as
+`。”`; or punctuation together with letters, such as `，但`."""
+
 # U+3006 is used as a Chinese character but Unicode files it under Common; the other two are Han
 # already and stand here so that no version of the script tables can drop them.
 _HAN_EXTRA = "々〆〇"
+_EAST_ASIAN = ("han", "hani", "hiragana", "hira", "katakana", "kana", "hangul", "hang", "bopomofo")
+# Unicode's Script_Extensions do not name them, but they are the full-width forms of these scripts.
+_FULL_WIDTH = r"！-／：-＠［-｀｛-･"
+_SHARED = "“”‘’«»…—–·"
+"""Signs of English too: a piece may hold one only beside a character of the target."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +29,22 @@ class TargetScript:
 
     Attributes:
         names: Unicode script names, as given.
-        runs: matches a maximal run of target characters.
-        with_unassigned: matches text of target characters and code points Unicode has not assigned.
+        runs: matches a stretch of text that new pieces are learned from.
+        characters: matches one character that only the target has. Each new piece holds one, so
+            text without any keeps its ids.
+        with_unassigned: matches text of such characters and code points Unicode has not assigned.
+        in_english: whether English is written in these scripts too.
     """
 
     names: tuple[str, ...]
     runs: Any
+    characters: Any
     with_unassigned: Any
+    in_english: bool
+
+    def owns(self, piece: str) -> bool:
+        """Tell whether a piece holds a character that only the target has."""
+        return self.characters.search(piece) is not None
 
     def owns_prefix(self, prefix: bytes) -> bool:
         """Tell whether every character whose UTF-8 form starts with `prefix` is a target character.
@@ -44,26 +63,51 @@ class TargetScript:
         return bool(self.with_unassigned.fullmatch(sharers))
 
 
-def target_script(scripts: Sequence[str]) -> TargetScript:
+def target_script(
+    scripts: Sequence[str], punctuation: Punctuation = "none", *, in_english: bool = False
+) -> TargetScript:
     """Look up Unicode scripts (https://www.unicode.org/reports/tr24/) by name.
 
     Args:
         scripts: names such as "Han", "Hangul", "Thai", "Cyrillic".
+        punctuation: what of the scripts' punctuation belongs to the target.
+        in_english: allow scripts that English is written in too. Words then are taken with the
+            space before them.
 
     Raises:
         RecipeError: no name given, a name Unicode does not have, or a script that English uses.
     """
     if not scripts:
         raise RecipeError('scripts is empty: name at least one Unicode script, such as "Han"')
-    inside = "".join(_one_script(name) for name in scripts)
-    if regex.search(f"[{inside}]", "".join(map(chr, range(128)))):
+    if punctuation not in get_args(Punctuation):
+        known = ", ".join(get_args(Punctuation))
+        raise RecipeError(f"punctuation is {punctuation!r}; it can be {known}")
+    letters = "".join(_one_script(name) for name in scripts)
+    shared = regex.search(f"[{letters}]", "".join(map(chr, range(128)))) is not None
+    if shared and not in_english:
         raise RecipeError(
             f"scripts {list(scripts)} include letters or signs of English, so English could not "
-            "stay as it is: name scripts that English does not use"
+            "stay as it is: name scripts that English does not use, or give text to protect"
         )
+    signs = "" if punctuation == "none" else "".join(_signs(name) for name in scripts)
     return TargetScript(
-        tuple(scripts), regex.compile(f"[{inside}]+"), regex.compile(rf"[{inside}\p{{Cn}}]+")
+        tuple(scripts),
+        regex.compile(_runs(letters, signs, punctuation, shared=shared)),
+        regex.compile(f"[{letters}{signs}]"),
+        regex.compile(rf"[{letters}{signs}\p{{Cn}}]+"),
+        shared,
     )
+
+
+def _runs(letters: str, signs: str, punctuation: Punctuation, *, shared: bool) -> str:
+    words = rf" ?[{letters}\p{{Mn}}]+" if shared else f"[{letters}]+"
+    match punctuation:
+        case "none":
+            return words
+        case "runs":
+            return f"{words}|[{signs}{_SHARED}]+"
+        case "with_text":
+            return f" ?[{letters}{signs}{_SHARED}]+" if shared else f"[{letters}{signs}{_SHARED}]+"
 
 
 def _one_script(name: str) -> str:
@@ -77,3 +121,12 @@ def _one_script(name: str) -> str:
             f"{name!r} is not the name of a Unicode script: write Han, Thai, Hangul…"
         ) from error
     return inside
+
+
+@cache
+def _signs(name: str) -> str:
+    """List a script's punctuation that Latin text does not use (its Script_Extensions)."""
+    candidate = rf"(?V1)[\p{{scx={name}}}&&\p{{P}}--\p{{scx=Latin}}--\p{{ASCII}}--[{_SHARED}]]"
+    every = "".join(chr(point) for point in range(0x80, 0x20000) if not 0xD800 <= point < 0xE000)
+    own = "".join(regex.findall(candidate, every))
+    return str(regex.escape(own)) + (_FULL_WIDTH if name.lower() in _EAST_ASIAN else "")

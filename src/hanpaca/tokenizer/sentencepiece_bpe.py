@@ -5,11 +5,11 @@ scores in the order of their ids. In a BPE model the neighbours are joined first
 has the highest score; of two equal ones the left one.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from hanpaca.errors import ArtifactError, ResourceError
 
@@ -18,6 +18,8 @@ FILE_NAME = "tokenizer.model"
 NORMAL = 1
 """The type of a piece that is learned text; the others are unknown, control, user, unused, byte."""
 _BYTE = 6
+_NEVER = -1e8  # scores below this mean: only when nothing else can be joined
+_BATCH = 10_000
 _BPE = 2
 _KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
 
@@ -33,12 +35,14 @@ class SentencePieceBPE:
         inside: the same without the space before a text, for what stands inside one.
         ids: every entry and its id.
         special: entries that no merge makes.
+        half_characters: a character that the base lacks is one piece in place of all its bytes.
     """
 
+    half_characters: ClassVar[bool] = False
     path: Path
-    proto: Any
-    processor: Any
-    inside: Any
+    proto: Any = field(repr=False)
+    processor: Any = field(compare=False)
+    inside: Any = field(compare=False)
     ids: dict[str, int]
     special: frozenset[str]
 
@@ -63,13 +67,50 @@ class SentencePieceBPE:
 
     def spell(self, surfaces: Sequence[bytes]) -> list[list[int]]:
         """Encode bytes as they would be encoded inside a text; half characters as byte tokens."""
-        return [self._spell(surface) for surface in surfaces]
+        texts, halves = [], {}
+        for number, surface in enumerate(surfaces):
+            try:
+                texts.append(surface.decode())
+            except UnicodeDecodeError:
+                halves[number] = [self.ids[f"<0x{byte:02X}>"] for byte in surface]
+                texts.append("")
+        encoded = self.inside.encode(texts)
+        return [halves.get(number, ids) for number, ids in enumerate(encoded)]
 
-    def _spell(self, surface: bytes) -> list[int]:
-        try:
-            return list(self.inside.encode(surface.decode()))
-        except UnicodeDecodeError:
-            return [self.ids[f"<0x{byte:02X}>"] for byte in surface]
+    def normalize(self, text: str) -> str:
+        """Change a text as the tokenizer does before it looks for pieces, but for spaces."""
+        if not self.proto.normalizer_spec.precompiled_charsmap:
+            return text
+        return str(self.inside.normalize(text)).replace(SPACE, " ")
+
+    def cut_runs(self, runs: Sequence[str]) -> Iterator[list[list[bytes]]]:
+        """Cut normalized stretches of text into surfaces of tokens; each is one pre-token."""
+        surfaces = [self.surface(piece.piece) for piece in self.proto.pieces]
+        for start in range(0, len(runs), _BATCH):
+            for ids in self.inside.encode(list(runs[start : start + _BATCH])):
+                yield [[surfaces[i] for i in ids]]
+
+    def extended(
+        self,
+        merges: Sequence[Sequence[bytes]],  # which the scores say already
+        surfaces: Sequence[bytes],
+    ) -> "tuple[SentencePieceBPE, list[str]]":
+        """Append pieces with scores below all others, so that they join only what the base left.
+
+        LLaMA gives runs of spaces -1e9, which stays lower still: no new piece begins with a bare
+        space that they could want.
+
+        Returns:
+            The new tokenizer, and the pieces as it writes them.
+        """
+        proto = type(self.proto)()
+        proto.CopyFrom(self.proto)
+        normal = [piece.score for piece in proto.pieces if piece.type == NORMAL]
+        lowest = min((score for score in normal if score > _NEVER), default=0.0)
+        pieces = [surface.decode().replace(" ", SPACE) for surface in surfaces]
+        for number, piece in enumerate(pieces):
+            proto.pieces.add(piece=piece, score=lowest - 1 - number, type=NORMAL)
+        return sentencepiece_of_proto(proto, path=self.path), pieces
 
 
 def read_sentencepiece(path: Path) -> SentencePieceBPE:

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from hanpaca.cli import app
 from hanpaca.pipeline.bakeoff import BakeoffTexts, Score, _rank, bake_off, candidates
-from hanpaca.tokenizer import extend_byte_bpe, write_extension
+from hanpaca.tokenizer import extend_tokenizer, write_extension
 
 CHINESE = [
     "白日依山尽，黄河入海流。",
@@ -19,7 +19,7 @@ ENGLISH = ["All happy families are alike.", "It was the best of times."]
 @pytest.fixture(scope="module")
 def extended(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended") / "tokenizer"
-    write_extension(extend_byte_bpe(pico_base, CHINESE * 3, num_pieces=12), pico_base, folder)
+    write_extension(extend_tokenizer(pico_base, CHINESE * 3, num_pieces=12), pico_base, folder)
     return folder
 
 

@@ -13,7 +13,7 @@ from hanpaca.errors import DataError
 from hanpaca.tokenizer.audit import DIGITS_CORPUS, audit_extension, audit_tokenizers
 from hanpaca.tokenizer.byte_bpe import piece_of_bytes
 from hanpaca.tokenizer.changes import Change
-from hanpaca.tokenizer.extend import extend_byte_bpe, write_extension
+from hanpaca.tokenizer.extend import extend_tokenizer, write_extension
 from hanpaca.tokenizer.reading import open_tokenizer
 from hanpaca.tokenizer.sentencepiece_bpe import parse_model
 from hanpaca.tokenizer.train import train_tokenizer
@@ -25,7 +25,7 @@ ENGLISH = ["People create theories.", "quick brown fox in 1984"]
 @pytest.fixture(scope="module")
 def extended(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
-    write_extension(extend_byte_bpe(pico_base, TEXTS, num_pieces=10), pico_base, folder)
+    write_extension(extend_tokenizer(pico_base, TEXTS, num_pieces=10), pico_base, folder)
     return folder
 
 

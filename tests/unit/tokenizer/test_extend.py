@@ -11,8 +11,14 @@ from transformers import AutoTokenizer
 
 from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.tokenizer import extend
-from hanpaca.tokenizer.byte_bpe import bytes_of_piece, piece_of_bytes, read_byte_bpe, text_of_piece
-from hanpaca.tokenizer.extend import Extension, extend_byte_bpe, write_extension
+from hanpaca.tokenizer.byte_bpe import (
+    ByteBPE,
+    bytes_of_piece,
+    piece_of_bytes,
+    read_byte_bpe,
+    text_of_piece,
+)
+from hanpaca.tokenizer.extend import Extension, extend_tokenizer, write_extension
 
 CHINESE = [
     "白日依山尽，黄河入海流。",
@@ -33,8 +39,13 @@ def change_base(base: Path, folder: Path, change: Callable[[dict[str, Any]], Any
     return folder
 
 
+def spec_of(extension: Extension) -> dict[str, Any]:
+    assert isinstance(extension.tokenizer, ByteBPE)
+    return extension.tokenizer.spec
+
+
 def backend(extension: Extension) -> Tokenizer:
-    return Tokenizer.from_str(json.dumps(extension.spec))
+    return Tokenizer.from_str(json.dumps(spec_of(extension)))
 
 
 def base_with_a_late_token(base: Path, folder: Path) -> Path:
@@ -61,7 +72,7 @@ def test_any_script_gives_exactly_as_many_pieces_as_asked(
     pico_base: Path, scripts: list[str], texts: list[str], num_pieces: int
 ) -> None:
     base = read_byte_bpe(pico_base)
-    extension = extend_byte_bpe(pico_base, texts, num_pieces=num_pieces, scripts=scripts)
+    extension = extend_tokenizer(pico_base, texts, num_pieces=num_pieces, scripts=scripts)
     tokenizer = backend(extension)
     assert tokenizer.get_vocab_size() == len(base.ids) + num_pieces
     ids = [tokenizer.token_to_id(piece) for piece in extension.pieces]
@@ -73,7 +84,7 @@ def test_any_script_gives_exactly_as_many_pieces_as_asked(
 
 
 def test_a_spelling_is_the_bytes_of_its_piece_in_base_ids(pico_base: Path) -> None:
-    extension = extend_byte_bpe(pico_base, CHINESE, num_pieces=14)
+    extension = extend_tokenizer(pico_base, CHINESE, num_pieces=14)
     entry = {i: piece for piece, i in read_byte_bpe(pico_base).ids.items()}
     for piece, spelling in zip(extension.pieces, extension.spellings, strict=True):
         assert "".join(entry[i] for i in spelling) == piece
@@ -81,29 +92,29 @@ def test_a_spelling_is_the_bytes_of_its_piece_in_base_ids(pico_base: Path) -> No
 
 
 def test_words_are_learned_after_their_characters(pico_base: Path) -> None:
-    extension = extend_byte_bpe(pico_base, ["白日"] * 9, num_pieces=5)
+    extension = extend_tokenizer(pico_base, ["白日"] * 9, num_pieces=5)
     shown = [text_of_piece(piece) for piece in extension.pieces]
     assert sorted(shown[:4]) == sorted([r"\xe7\x99", r"\xe6\x97", "白", "日"])
     assert shown[4] == "白日"
 
 
 def test_the_same_texts_in_any_order_give_the_same_extension(pico_base: Path) -> None:
-    one = extend_byte_bpe(pico_base, iter(CHINESE), num_pieces=12)
-    other = extend_byte_bpe(pico_base, reversed(CHINESE), num_pieces=12)
+    one = extend_tokenizer(pico_base, iter(CHINESE), num_pieces=12)
+    other = extend_tokenizer(pico_base, reversed(CHINESE), num_pieces=12)
     assert one == other
 
 
 def test_the_number_of_threads_does_not_matter(
     pico_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parallel = extend_byte_bpe(pico_base, CHINESE, num_pieces=12)
+    parallel = extend_tokenizer(pico_base, CHINESE, num_pieces=12)
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    assert extend_byte_bpe(pico_base, CHINESE, num_pieces=12) == parallel
+    assert extend_tokenizer(pico_base, CHINESE, num_pieces=12) == parallel
 
 
 def test_a_sign_that_shares_bytes_with_the_script_keeps_its_ids(pico_base: Path) -> None:
     # This base has no piece for E0 B8, which begins most Thai letters and also the baht sign.
-    extension = extend_byte_bpe(pico_base, THAI, num_pieces=2, scripts=["Thai"])
+    extension = extend_tokenizer(pico_base, THAI, num_pieces=2, scripts=["Thai"])
     assert piece_of_bytes(b"\xe0\xb8") not in extension.pieces
     before = read_byte_bpe(pico_base).backend.encode("50 ฿").ids
     assert backend(extension).encode("50 ฿").ids == before
@@ -120,7 +131,7 @@ def test_a_base_that_knows_the_shared_bytes_can_take_the_whole_script(
             spec["model"]["merges"].append(list(pair))
 
     base = change_base(pico_base, tmp_path / "thai", know)
-    extension = extend_byte_bpe(base, THAI, num_pieces=12, scripts=["Thai"])
+    extension = extend_tokenizer(base, THAI, num_pieces=12, scripts=["Thai"])
     assert piece_of_bytes("ส".encode()) in extension.pieces
     assert all(bytes_of_piece(piece).decode() for piece in extension.pieces)
 
@@ -133,7 +144,7 @@ def test_a_piece_never_reaches_over_a_cut_of_the_pre_tokenizer(
         spec["pre_tokenizer"]["pretokenizers"].insert(0, cut | {"invert": False})
 
     base = change_base(pico_base, tmp_path / "cut", cut_after_day)
-    extension = extend_byte_bpe(base, ["白日依山"] * 9, num_pieces=9)
+    extension = extend_tokenizer(base, ["白日依山"] * 9, num_pieces=9)
     words = [text_of_piece(piece) for piece in extension.pieces]
     assert "依山" in words
     assert not [word for word in words if "日" in word and len(word) > 1 and "\\" not in word]
@@ -141,7 +152,7 @@ def test_a_piece_never_reaches_over_a_cut_of_the_pre_tokenizer(
 
 def test_pieces_are_learned_from_normalized_text(pico_base: Path, tmp_path: Path) -> None:
     base = change_base(pico_base, tmp_path / "nfc", lambda s: s.update(normalizer={"type": "NFC"}))
-    extension = extend_byte_bpe(base, ["\uf9dc\uf9dc"] * 5, num_pieces=3)  # NFC makes it U+9686
+    extension = extend_tokenizer(base, ["\uf9dc\uf9dc"] * 5, num_pieces=3)  # NFC makes it U+9686
     assert piece_of_bytes("隆".encode()) in extension.pieces
 
 
@@ -150,7 +161,7 @@ def test_special_tokens_beside_the_vocabulary_keep_their_ids(
 ) -> None:
     base = base_with_a_late_token(pico_base, tmp_path / "late")
     before = read_byte_bpe(base)
-    extension = extend_byte_bpe(base, CHINESE, num_pieces=12)
+    extension = extend_tokenizer(base, CHINESE, num_pieces=12)
     after = backend(extension)
     assert after.token_to_id("<|tool|>") == before.ids["<|tool|>"] == extension.first_id - 1
     assert after.encode("a<|tool|>b").ids == before.backend.encode("a<|tool|>b").ids
@@ -165,7 +176,7 @@ def test_merges_stay_written_as_the_base_writes_them(
         spec["model"]["merges"] = [" ".join(pair) if as_text else pair for pair in pairs]
 
     base = change_base(pico_base, tmp_path / "base", write)
-    merges = extend_byte_bpe(base, CHINESE, num_pieces=12).spec["model"]["merges"]
+    merges = spec_of(extend_tokenizer(base, CHINESE, num_pieces=12))["model"]["merges"]
     assert {type(merge) for merge in merges} == {str if as_text else list}
 
 
@@ -182,7 +193,7 @@ def test_transformers_loads_the_folder_with_the_same_ids(
     if name:
         config = json.loads((pico_base / "tokenizer_config.json").read_text())
         (base / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": name}))
-    extension = extend_byte_bpe(base, CHINESE, num_pieces=12)
+    extension = extend_tokenizer(base, CHINESE, num_pieces=12)
     folder = tmp_path / "new" / "deep"
     write_extension(extension, base, folder)
     (folder / "config.json").write_text('{"model_type": "llama"}')  # the model lands there later
@@ -199,26 +210,26 @@ def test_transformers_loads_the_folder_with_the_same_ids(
 
 def test_only_tokenizer_files_are_copied(pico_base: Path, tmp_path: Path) -> None:
     base = tmp_path / "base"
-    write_extension(extend_byte_bpe(pico_base, CHINESE, num_pieces=5), pico_base, base)
+    write_extension(extend_tokenizer(pico_base, CHINESE, num_pieces=5), pico_base, base)
     for name in ("model.safetensors", "vocab.json", "merges.txt", "generation_config.json"):
         (base / name).write_text("{}")
     (base / "chat_template.jinja").write_text("{{ messages }}")
     write_extension(
-        extend_byte_bpe(base, CHINESE, num_pieces=2), base, tmp_path / "new"
+        extend_tokenizer(base, CHINESE, num_pieces=2), base, tmp_path / "new"
     )  # fmt: skip
     names = {path.name for path in (tmp_path / "new").iterdir()}
     assert names == {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
 
 
 def test_the_base_is_never_overwritten(pico_base: Path) -> None:
-    extension = extend_byte_bpe(pico_base, CHINESE, num_pieces=5)
+    extension = extend_tokenizer(pico_base, CHINESE, num_pieces=5)
     with pytest.raises(ArtifactError, match="is the base tokenizer itself"):
         write_extension(extension, pico_base, pico_base / ".." / pico_base.name)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
 def test_a_damaged_tokenizer_config_is_named(pico_base: Path, tmp_path: Path, content: str) -> None:
-    extension = extend_byte_bpe(pico_base, CHINESE, num_pieces=5)
+    extension = extend_tokenizer(pico_base, CHINESE, num_pieces=5)
     (tmp_path / "tokenizer_config.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"tokenizer_config\.json: damaged"):
         write_extension(extension, tmp_path, tmp_path / "new")
@@ -227,21 +238,21 @@ def test_a_damaged_tokenizer_config_is_named(pico_base: Path, tmp_path: Path, co
 
 def test_texts_without_the_script_are_refused(pico_base: Path) -> None:
     with pytest.raises(DataError, match="no Han characters"):
-        extend_byte_bpe(pico_base, ["only English", ""], num_pieces=5)
+        extend_tokenizer(pico_base, ["only English", ""], num_pieces=5)
 
 
 def test_too_little_text_says_how_many_pieces_it_can_give(pico_base: Path) -> None:
     with pytest.raises(DataError, match=r"only (\d+) new pieces") as caught:
-        extend_byte_bpe(pico_base, CHINESE, num_pieces=500)
+        extend_tokenizer(pico_base, CHINESE, num_pieces=500)
     most = int(str(caught.value).split("only ")[1].split()[0])
-    assert len(extend_byte_bpe(pico_base, CHINESE, num_pieces=most).pieces) == most
+    assert len(extend_tokenizer(pico_base, CHINESE, num_pieces=most).pieces) == most
     with pytest.raises(DataError):
-        extend_byte_bpe(pico_base, CHINESE, num_pieces=most + 1)
+        extend_tokenizer(pico_base, CHINESE, num_pieces=most + 1)
 
 
 def test_no_pieces_are_refused(pico_base: Path) -> None:
     with pytest.raises(RecipeError, match="num_pieces is 0"):
-        extend_byte_bpe(pico_base, CHINESE, num_pieces=0)
+        extend_tokenizer(pico_base, CHINESE, num_pieces=0)
 
 
 @pytest.mark.parametrize(
@@ -258,4 +269,4 @@ def test_an_extension_that_fails_its_check_is_not_returned(
 ) -> None:
     monkeypatch.setattr(extend, check, lambda *args: ["x"])
     with pytest.raises(ArtifactError, match=message):
-        extend_byte_bpe(pico_base, CHINESE, num_pieces=5)
+        extend_tokenizer(pico_base, CHINESE, num_pieces=5)

@@ -3,14 +3,14 @@ from pathlib import Path
 import pytest
 
 from hanpaca.errors import ArtifactError
-from hanpaca.tokenizer import extend_byte_bpe, read_byte_bpe, write_extension
+from hanpaca.tokenizer import extend_tokenizer, read_byte_bpe, write_extension
 from hanpaca.tokenizer.vocabulary import new_spellings, text_of
 
 CHINESE = ["白日依山尽，黄河入海流。", "白日放歌须纵酒，千里江陵一日还。"]
 
 
 def test_new_entries_are_spelled_as_the_extension_says(pico_base: Path, tmp_path: Path) -> None:
-    extension = extend_byte_bpe(pico_base, CHINESE * 3, num_pieces=8)
+    extension = extend_tokenizer(pico_base, CHINESE * 3, num_pieces=8)
     write_extension(extension, pico_base, tmp_path)
     base = read_byte_bpe(pico_base)
     assert new_spellings(base, read_byte_bpe(tmp_path)) == [list(s) for s in extension.spellings]
