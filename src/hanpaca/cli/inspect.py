@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from hanpaca.errors import ArtifactError
 
 if TYPE_CHECKING:
     from hanpaca.pipeline.inspect import AdapterFacts, Inspection
@@ -15,12 +18,22 @@ def inspect(
     path: Annotated[
         Path, typer.Argument(help="Model, adapter or tokenizer folder, GGUF, .safetensors, .bin.")
     ],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option(help="Check that this adapter can be merged into PATH; repeatable, in order."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Tokenizer of the merged model; the last adapter's if none.")
+    ] = None,
     hash_content: Annotated[
         bool, typer.Option("--hash", help="Read all data too, for the fingerprints.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Say what a file or folder is, what fits it, and what is odd; reads headers, runs nothing."""
+    if adapter:
+        _check(path, adapter, tokenizer, hash_content, as_json)
+        return
     from hanpaca.pipeline.inspect import as_tree
     from hanpaca.pipeline.inspect import inspect as look
 
@@ -32,6 +45,24 @@ def inspect(
         print(f"{name:12} {value}")
     for warning in found.warnings:
         print(f"{'warning':12} {warning}")
+
+
+def _check(
+    base: Path, adapters: list[Path], tokenizer: Path | None, hash_content: bool, as_json: bool
+) -> None:
+    from hanpaca.pipeline.preflight import check_fit
+
+    fit = check_fit(base, adapters, tokenizer, read_content=hash_content)
+    if as_json:
+        print(json.dumps(asdict(fit), ensure_ascii=False, indent=2))
+    else:
+        for kind, lines in (("fault", fit.faults), ("warning", fit.warnings)):
+            for line in lines:
+                print(f"{kind:12} {line}")
+    if fit.faults:
+        raise ArtifactError(f"{len(fit.faults)} faults: these cannot be merged as they stand")
+    if not as_json:
+        print(f"{'fits':12} {' + '.join(str(one) for one in [base, *adapters])}")
 
 
 def _lines(found: "Inspection") -> Iterator[tuple[str, str]]:
