@@ -1,0 +1,183 @@
+"""What a `.bin` or `.pth` of torch holds, without running what is pickled in it.
+
+Format: a zip archive, every record stored as it is, with one pickle (`data.pkl`) that names the
+tensors and one record for the data of each storage (torch/serialization.py, `_save`). The pickle is
+interpreted by Python's own unpickler with a closed list of names, each of which stands for a
+description of a tensor and never for the thing itself. Nothing needs torch.
+"""
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model.headers import ELEMENT_BYTES, TensorHeader, checked_shape
+
+MAX_PICKLE_BYTES = 8_000_000
+"""The pickle of a 7B model has about 40 kB."""
+_MAX_DIRECTORY_BYTES = 32_000_000
+_STORAGES = {
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "DoubleStorage": "F64",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+_NESTED = ("state_dict", "model", "module")
+_MALFORMED = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What the unpickler raises on bytes that are no pickle."""
+
+
+class _Storage(NamedTuple):
+    dtype: str
+    num_elements: int
+
+
+def read_torch(file: Path) -> dict[str, TensorHeader]:
+    """Read what tensors a file of `torch.save` holds.
+
+    Raises:
+        ArtifactError: It is damaged, of the format before torch 1.6, no state dict, or a pickle
+            that wants to do more than describe tensors: names what it wants.
+    """
+    _check_directory(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            records = {info.filename: info for info in archive.infolist()}
+            tree = _unpickle(archive, records, file)
+    except (zipfile.BadZipFile, NotImplementedError, OSError, UnicodeDecodeError) as error:
+        raise ArtifactError(f"{file}: damaged: {error}; download it again") from error
+    tensors = _tensors(tree)
+    if not tensors:
+        raise ArtifactError(f"{file}: there are no tensors in it; give a state dict")
+    return tensors
+
+
+def _unpickle(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], file: Path) -> object:
+    name = next((name for name in records if name.endswith("/data.pkl")), None)
+    if name is None:
+        raise ArtifactError(f"{file}: a zip archive, but not one written by torch.save")
+    info = records[name]
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_PICKLE_BYTES:
+        raise ArtifactError(f"{file}: its data.pkl is compressed or over 8 MB: not torch's writing")
+    sizes = {path: record.file_size for path, record in records.items()}
+    folder = name.removesuffix("data.pkl") + "data/"
+    try:
+        return _Reader(archive.read(name), folder, sizes, file).load()
+    except _MALFORMED as error:
+        raise ArtifactError(f"{file}: damaged pickle: {error}; download it again") from error
+
+
+class _Reader(pickle._Unpickler):
+    """The unpickler in Python: its memo is a dict, so no index makes it allocate gigabytes."""
+
+    def __init__(self, data: bytes, folder: str, sizes: dict[str, int], file: Path) -> None:
+        super().__init__(io.BytesIO(data), encoding="utf-8")
+        self.folder, self.sizes, self.file = folder, sizes, file
+
+    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # pickle's signature
+        """Give what stands for a name; a new function each time, so that none can be altered."""
+        match module, name:
+            case "collections", "OrderedDict":
+                return OrderedDict
+            case "torch", storage if storage in _STORAGES:
+                return _STORAGES[storage]
+            case "torch", "Size":
+                return lambda sizes=(): tuple(sizes)
+            case "torch._utils", "_rebuild_tensor_v2":
+                return self._tensor()
+            case "torch._utils", "_rebuild_parameter":
+                return lambda tensor, *rest: tensor
+        raise ArtifactError(
+            f"{self.file}: it is a pickle that asks for {module}.{name}, which is no weight; it "
+            "was not run. Take the file from a source you trust, as safetensors"
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401  # pickle's signature
+        """Check that the record of a storage is there in full."""
+        match pid:
+            case ("storage", str(dtype), str(key), str(), int(num_elements)):
+                found = self.sizes.get(self.folder + key, -1)
+                if found == num_elements * ELEMENT_BYTES[dtype]:
+                    return _Storage(dtype, num_elements)
+                raise ArtifactError(
+                    f"{self.file}: the data of storage {key[:40]} is {found} bytes, not "
+                    f"{num_elements * ELEMENT_BYTES[dtype]}; download the file again"
+                )
+        raise ValueError(f"unknown storage {str(pid)[:60]}")
+
+    def _tensor(self) -> Callable[..., TensorHeader]:
+        def describe(storage: object, offset: int, size: object, *rest: object) -> TensorHeader:
+            if not isinstance(storage, _Storage):
+                raise TypeError("a tensor without a storage")
+            header = TensorHeader(storage.dtype, checked_shape(size, f"{self.file}: a tensor"))
+            if offset + header.num_parameters > storage.num_elements:
+                raise ValueError(f"a tensor of shape {header.shape} in too small a storage")
+            return header
+
+        return describe
+
+
+def _tensors(tree: object) -> dict[str, TensorHeader]:
+    """The tensors of a state dict, or of the one that a checkpoint keeps under a usual name."""
+    if not isinstance(tree, dict):
+        return {}
+    for one in (tree, *(tree.get(name) for name in _NESTED)):
+        found = one.items() if isinstance(one, dict) else ()
+        tensors = {str(name): value for name, value in found if isinstance(value, TensorHeader)}
+        if tensors:
+            return tensors
+    return {}
+
+
+def _check_directory(file: Path) -> None:
+    """Refuse a zip directory that would take much memory; `zipfile` reads it whole.
+
+    Format: PKWARE APPNOTE 4.3.14-16, the end records.
+    """
+    try:
+        with file.open("rb") as stream:
+            if stream.read(4) != b"PK\x03\x04":
+                raise ArtifactError(
+                    f"{file}: not a file of torch.save (1.6 or later); save it again with a "
+                    "current torch, or as safetensors"
+                )
+            num_bytes = stream.seek(0, io.SEEK_END)
+            stream.seek(max(0, num_bytes - 22 - 65535))
+            tail = stream.read()
+            at = tail.rfind(b"PK\x05\x06")
+            if at < 0 or at + 22 > len(tail):
+                raise ArtifactError(f"{file}: truncated: the end is missing; download it again")
+            (length,) = struct.unpack_from("<I", tail, at + 12)
+            if at >= 20 and tail[at - 20 : at - 16] == b"PK\x06\x07":
+                (place,) = struct.unpack_from("<Q", tail, at - 12)
+                stream.seek(min(place, num_bytes))
+                record = stream.read(56)
+                length = struct.unpack_from("<Q", record, 40)[0] if len(record) == 56 else length
+    except OSError as error:
+        raise ArtifactError(f"{file}: cannot be read: {error.strerror}") from error
+    if length > _MAX_DIRECTORY_BYTES:
+        raise ArtifactError(f"{file}: a zip directory of {length} bytes: not torch's writing")
