@@ -148,10 +148,10 @@ def bakeoff(
     """Try the starts of new rows on your base and text, and name the best."""
     from hanpaca.pipeline.bakeoff import bake_off, candidates
     from hanpaca.pipeline.formats import read_config
-    from hanpaca.tokenizer import read_byte_bpe
+    from hanpaca.tokenizer import open_tokenizer
     from hanpaca.tokenizer.vocabulary import new_spellings
 
-    spellings = new_spellings(read_byte_bpe(base), read_byte_bpe(extended))
+    spellings = new_spellings(open_tokenizer(base), open_tokenizer(extended))
     if not spellings:
         raise ArtifactError(f"{extended}: has no piece that {base} has not")
     untied = untie or not read_config(base).get("tie_word_embeddings", False)
