@@ -87,5 +87,5 @@ def test_engines_disagree_because_of_ties(reference_audit: Audit) -> None:
     assert reference_audit.ties_before.num_tied == 15
     assert reference_audit.ties_after.num_unorderable > 7_000
     english = reference_audit.corpora[1]
-    # A merge list by score and id, without regard to what must come first, differs on 1,144.
-    assert 0 < english.num_engine_dependent < 1_144
+    # 246 measured; 576 with a merge list by score and id, without regard to what must come first.
+    assert 0 < english.num_engine_dependent < 300
