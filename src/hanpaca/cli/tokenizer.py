@@ -1,9 +1,6 @@
 """Commands on tokenizers: what makes one; those that look at one are in modules of their own."""
 
 import hashlib
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -13,7 +10,8 @@ from hanpaca.cli.audit import audit
 from hanpaca.cli.compare import compare, show
 from hanpaca.cli.tools import Encoding, Output, TextField, read_texts
 from hanpaca.cli.train import train
-from hanpaca.errors import ArtifactError, RecipeError, ResourceError
+from hanpaca.cli.whole import written_whole
+from hanpaca.errors import RecipeError
 
 tokenizer = typer.Typer(
     name="tokenizer",
@@ -57,7 +55,7 @@ def extend(  # a parameter an option
         prior=read_prior(prior) if prior else None,
         protected=list(read_texts(protect or [], encoding=encoding, text_field=text_field)),
     )
-    with _written_whole(output) as partial:
+    with written_whole(output) as partial:
         extension = extend_tokenizer(
             base,
             read_texts(text or [], encoding=encoding, text_field=text_field),
@@ -85,7 +83,7 @@ def merge_sp(
     """Merge two SentencePiece models as Chinese-LLaMA did, to the byte; `extend` is better."""
     from hanpaca.tokenizer.reference_merge import merge_sentencepiece
 
-    with _written_whole(output) as partial:
+    with written_whole(output) as partial:
         data, num_pieces = merge_sentencepiece(base, added, pad=pad)
         partial.write_bytes(data)
     print(f"{output}: {num_pieces} pieces, sha256 {hashlib.sha256(data).hexdigest()}")
@@ -112,7 +110,7 @@ def convert(
     """
     from hanpaca.tokenizer.convert import convert_sentencepiece
 
-    with _written_whole(output) as partial:
+    with written_whole(output) as partial:
         found = convert_sentencepiece(
             model, partial, add_bos=add_bos, add_eos=add_eos, inexact=inexact
         )
@@ -120,27 +118,3 @@ def convert(
         f"{output}: {found.num_pieces} pieces, {found.num_merges} merges; "
         f"{found.num_differing} of {found.num_texts} test texts get other ids"
     )
-
-
-@contextmanager
-def _written_whole(output: Path) -> Iterator[Path]:
-    """Give a place to write a new file or folder, which gets its name only when all is there."""
-    if output.exists():
-        raise ArtifactError(f"{output}: already exists; remove it or give another name")
-    partial = output.with_name(output.name + ".partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        yield partial
-        partial.rename(output)
-    except OSError as error:
-        raise ResourceError(f"{output}: cannot be written: {error.strerror}") from error
-    finally:
-        _remove(partial)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

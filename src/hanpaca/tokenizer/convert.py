@@ -2,8 +2,9 @@
 
 SentencePiece joins the neighbours whose joined piece has the highest score; `tokenizer.json` has a
 list of pairs, most urgent first. So each piece gives all the pairs that make it, in the order of
-scores. transformers 5 orders them by id instead and prepares spaces in another way; with LLaMA that
-changes 27 of 2,706 English lines and most lines of code.
+scores; ties.py says what becomes of equal ones. transformers 5 orders them by id instead and
+prepares spaces in another way; with LLaMA that changes 27 of 2,706 English lines and most lines of
+code.
 
 Of two pairs with the same score SentencePiece takes the left one. No list can say that, and such
 models exist: the published Chinese-LLaMA merge gives 17,953 pieces the score 0. For them the best
@@ -14,7 +15,6 @@ refused with the number found; who wants the files all the same asks for them.
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from hanpaca.tokenizer.sentencepiece_bpe import (
     SentencePieceBPE,
     read_sentencepiece,
 )
+from hanpaca.tokenizer.ties import find_ties, merge_list
 
 _UNKNOWN, _CONTROL, _USER_DEFINED = 2, 3, 4
 
@@ -153,23 +154,9 @@ def spec_of_sentencepiece(
             "byte_fallback": True,
             "ignore_merges": False,
             "vocab": dict(tokenizer.ids),
-            "merges": merge_list(tokenizer),
+            "merges": [list(pair) for pair in merge_list(tokenizer)],
         },
     }
-
-
-def merge_list(tokenizer: SentencePieceBPE) -> list[list[str]]:
-    """All pairs of pieces that make a piece, by the score of what they make, then by its id."""
-    normal = {p.piece for p in tokenizer.proto.pieces if p.type == NORMAL}
-    pairs = []
-    for number, piece in enumerate(tokenizer.proto.pieces):
-        text = piece.piece
-        if text not in normal:
-            continue
-        for end in range(1, len(text)):
-            if text[:end] in normal and text[end:] in normal:
-                pairs.append((-piece.score, number, end, [text[:end], text[end:]]))
-    return [pair for *_, pair in sorted(pairs)]
 
 
 def _added_tokens(tokenizer: SentencePieceBPE) -> list[dict[str, Any]]:
@@ -266,12 +253,7 @@ def _token_text(token: object) -> str | None:
 
 
 def _why_inexact(tokenizer: SentencePieceBPE) -> str:
-    scores = Counter(
-        piece.score
-        for piece in tokenizer.proto.pieces
-        if piece.type == NORMAL and len(set(piece.piece)) > 1
-    )
-    num_tied = sum(count for count in scores.values() if count > 1)
+    num_tied = find_ties(tokenizer).num_unorderable
     if not num_tied:
         return "its settings have no counterpart in a tokenizer.json"
     return (

@@ -61,19 +61,27 @@ def find_ties(tokenizer: SentencePieceBPE) -> Ties:
     return Ties(tied, len(unorderable), tuple(unorderable[:_MAX_EXAMPLES]))
 
 
+def merge_list(tokenizer: SentencePieceBPE) -> list[Pair]:
+    """Order the pairs of pieces that make a piece as sentencepiece does, as far as a list can.
+
+    By score, pairs of one score by the graph of demands, and where that leaves a choice by id.
+    """
+    merges: list[tuple[float, int, int, int, Pair]] = []
+    for score, pairs in _pairs_by_score(tokenizer).items():
+        rank = _ranks(pairs) if len(pairs) > 1 else {pairs[0]: 0}
+        merges += [(-score, rank[x, y], tokenizer.ids[x + y], len(x), (x, y)) for x, y in pairs]
+    return [pair for *_, pair in sorted(merges)]
+
+
 def merge_list_encoder(tokenizer: SentencePieceBPE) -> Tokenizer:
-    """Build the best merge list there is: exact unless some pieces are unorderable.
+    """Make an engine that works from the merge list: exact unless some pieces are unorderable.
 
     Give it text that `tokenizer.processor.normalize` has made ready.
     """
-    merges: list[tuple[float, int, int, Pair]] = []
-    for score, pairs in _pairs_by_score(tokenizer).items():
-        rank = _ranks(pairs) if len(pairs) > 1 else {pairs[0]: 0}
-        merges += [(-score, rank[x, y], tokenizer.ids[x + y], (x, y)) for x, y in pairs]
     backend = Tokenizer(
         models.BPE(
             vocab=tokenizer.ids,
-            merges=[pair for *_, pair in sorted(merges)],
+            merges=merge_list(tokenizer),
             unk_token=tokenizer.processor.id_to_piece(tokenizer.processor.unk_id()),
             fuse_unk=True,
             byte_fallback=True,

@@ -5,7 +5,6 @@ spelled in bytes. Digits stay apart. The same texts give the same files, whateve
 """
 
 import io
-import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,13 +14,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers import trainers as hf_trainers
 
 from hanpaca.errors import DataError, RecipeError, ResourceError
+from hanpaca.tokenizer.convert import write_sentencepiece_folder
+from hanpaca.tokenizer.folder import write_side_files
 from hanpaca.tokenizer.sentencepiece_bpe import (
     FILE_NAME,
     SPACE,
     parse_model,
     sentencepiece_of_proto,
 )
-from hanpaca.tokenizer.ties import merge_list_encoder
 
 Kind = Literal["sentencepiece-bpe", "sentencepiece-unigram", "byte-bpe"]
 
@@ -60,29 +60,25 @@ def train_tokenizer(texts: Iterable[str], folder: Path, *, kind: Kind, num_piece
     """
     if num_pieces <= _NUM_BYTES:
         raise _too_few(num_pieces, _NUM_BYTES + 1)
-    match kind:
-        case "sentencepiece-bpe":
-            model = _train_sentencepiece(texts, num_pieces, model_type="bpe")
-            backend = _bpe_backend(model)
-        case "sentencepiece-unigram":
-            model = _train_sentencepiece(texts, num_pieces, model_type="unigram")
-            backend = _unigram_backend(model)
-        case "byte-bpe":
-            model, backend = b"", _train_byte_bpe(texts, num_pieces)
+    if kind == "sentencepiece-bpe":
+        path = folder / FILE_NAME
+        model = _train_sentencepiece(texts, num_pieces, model_type="bpe")
+        tokenizer = sentencepiece_of_proto(parse_model(model, path=path), path=path)
+        write_sentencepiece_folder(tokenizer, folder, folder)
+        return
+    begin, end, unknown = ("<s>", "</s>", "<unk>")
+    if kind == "byte-bpe":
+        backend = _train_byte_bpe(texts, num_pieces)
+        begin = end = unknown = END_OF_TEXT
+    else:
+        model = _train_sentencepiece(texts, num_pieces, model_type="unigram")
+        backend = _unigram_backend(model)
     folder.mkdir(parents=True, exist_ok=True)
-    if model:
+    if kind == "sentencepiece-unigram":
         (folder / FILE_NAME).write_bytes(model)
     backend.save(str(folder / "tokenizer.json"))
-    begin, end, unknown = ("<s>", "</s>", "<unk>") if model else (END_OF_TEXT,) * 3
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": begin,
-        "eos_token": end,
-        "unk_token": unknown,
-        "clean_up_tokenization_spaces": False,
-    }
-    text = json.dumps(config, indent=2) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    config = {"bos_token": begin, "eos_token": end, "unk_token": unknown}
+    write_side_files(config | {"clean_up_tokenization_spaces": False}, folder, folder)
 
 
 def _train_sentencepiece(texts: Iterable[str], num_pieces: int, *, model_type: str) -> bytes:
@@ -173,20 +169,11 @@ def _train_byte_bpe(texts: Iterable[str], num_pieces: int) -> Tokenizer:
     return tokenizer
 
 
-def _bpe_backend(model: bytes) -> Tokenizer:
-    path = Path(FILE_NAME)
-    tokenizer = sentencepiece_of_proto(parse_model(model, path=path), path=path)
-    return _with_spaces(merge_list_encoder(tokenizer))
-
-
 def _unigram_backend(model: bytes) -> Tokenizer:
+    """Write spaces as SentencePiece does, one more before the text, and the way back."""
     proto: Any = parse_model(model, path=Path(FILE_NAME))
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
-    return _with_spaces(Tokenizer(models.Unigram(pieces, proto.trainer_spec.unk_id, True)))
-
-
-def _with_spaces(tokenizer: Tokenizer) -> Tokenizer:
-    """Write spaces as SentencePiece does, one more before the text, and the way back."""
+    tokenizer = Tokenizer(models.Unigram(pieces, proto.trainer_spec.unk_id, True))
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
