@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.display import StageDisplay, minutes, print_table
-from hanpaca.errors import RecipeError
+from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.recipe import load_recipe, recipe_template
 from hanpaca.runs import status_of, verify_run, write_atomically
 
@@ -29,6 +29,7 @@ def init(
     """Write a commented recipe for your own base, text and instructions."""
     if path.exists():
         raise RecipeError(f"{path}: already exists; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, recipe_template())
     print(f"{path} written; edit it, then: hanpaca plan {path}")
 
@@ -75,6 +76,8 @@ def status(run: RunPath, as_json: AsJson = False) -> None:
     """Show where each stage of a run stands."""
     from hanpaca.pipeline.plan import STAGE_NAMES
 
+    if not run.is_dir():
+        raise ArtifactError(f"{run}: no such folder; give the folder of a run")
     found = status_of(run, STAGE_NAMES)
     if as_json:
         print(json.dumps([asdict(one) for one in found], indent=2))

@@ -9,20 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from pydantic import ValidationError
 
 from hanpaca.cli.display import errors, minutes, print_table
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
-from hanpaca.errors import ArtifactError, DataError, RecipeError
-from hanpaca.recipe import PretrainSection, SftSection
+from hanpaca.errors import ArtifactError, DataError
+from hanpaca.recipe import PretrainSection, SftSection, load_section
 
 if TYPE_CHECKING:
     from hanpaca.pipeline.bakeoff import BakeoffTexts
     from hanpaca.training.journal import Progress
 
 NumTokens = Annotated[int, typer.Option(help="Training tokens in all.")]
-NewRows = Annotated[int, typer.Option(help="Rows at the end of the vocabulary to train too.")]
-Seed = Annotated[int, typer.Option(help="Of every random choice.")]
+NewRows = Annotated[
+    int, typer.Option(min=0, help="Rows at the end of the vocabulary to train too.")
+]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of every random choice.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting as in the recipe, such as learning_rate=1e-4."),
@@ -209,17 +210,7 @@ def _section(
     tree: dict[str, Any] = {"num_tokens": num_tokens}
     if not replay:
         tree["replay_fraction"] = 0.0
-    for setting in settings or []:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {setting!r}: write it as name=value")
-        tree[name] = value
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"]))
-        raise RecipeError(f"--set {name}: {fault['msg']} (got {fault['input']!r})") from error
+    return load_section(kind, tree, settings or [])
 
 
 def _train(output: Path, work: Callable[[Path], dict[str, Any]]) -> None:

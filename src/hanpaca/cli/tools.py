@@ -65,11 +65,12 @@ def gguf(
     from hanpaca.gguf.quantize import FILE_TYPES
     from hanpaca.pipeline.formats import folder_to_gguf
 
-    wanted = [name.strip() for name in types.split(",") if name.strip()]
+    wanted = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))
+    if not wanted:
+        raise RecipeError(f"--types: none is given; known: {', '.join(FILE_TYPES)}")
     for name in wanted:
         if name not in FILE_TYPES:
             raise RecipeError(f"--types: {name!r} is unknown; known: {', '.join(FILE_TYPES)}")
-    output.mkdir(parents=True, exist_ok=True)
     for name in wanted:
         file = output / f"{model.resolve().name}.{name}.gguf"
         summary = folder_to_gguf(

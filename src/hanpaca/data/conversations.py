@@ -122,7 +122,9 @@ def _continues(written: str, longer: str) -> str:
 def _rows(path: Path) -> Iterator[Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: cannot be read as UTF-8: {error}") from error
     if path.suffix == ".jsonl":
         # Not splitlines(): a text may hold U+2028 or U+0085, which JSON does not escape.

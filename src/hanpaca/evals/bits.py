@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import regex
 
-from hanpaca.errors import DataError
+from hanpaca.errors import DataError, RecipeError
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,12 @@ def script_runs(texts: Sequence[str], scripts: Sequence[str]) -> list[str]:
     ['他有', '本', '书']
     """
     one_of = "".join(rf"\p{{Script={script}}}" for script in scripts)
-    pattern = regex.compile(f"[{one_of}]+")
+    try:
+        pattern = regex.compile(f"[{one_of}]+")
+    except regex.error as error:
+        raise RecipeError(
+            f"scripts: {', '.join(scripts)}: not all are Unicode scripts, such as Han or Hangul"
+        ) from error
     return [run for text in texts for run in pattern.findall(text)]
 
 

@@ -55,7 +55,7 @@ def write_gguf(
     """Write one file of one type; it appears under its name only when it is whole.
 
     Args:
-        output: The file.
+        output: The file; its folder is made if it is not there.
         tensors: Every weight; a head that is tied to the embedding is left out.
         config: As `config.json` has it.
         vocabulary: One token for every row of the embedding.
@@ -68,6 +68,7 @@ def write_gguf(
             large for the type.
     """
     plan = _plan(tensors, config, file_type)
+    output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(output.name + ".partial")
     writer = gguf.GGUFWriter(partial, "llama")
     try:

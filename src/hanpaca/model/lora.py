@@ -59,9 +59,16 @@ def add_new_rows(model: CausalLM, num_new_rows: int) -> None:
     """Make the last rows of embedding and head trainable in float32, in place.
 
     A tied model keeps one set of rows for both.
+
+    Raises:
+        ArtifactError: The model has no more rows than that.
     """
     embedding, head = model.model.embed_tokens, model.lm_head
     num_old = embedding.weight.shape[0] - num_new_rows
+    if num_old < 1:
+        raise ArtifactError(
+            f"{num_new_rows} new rows: the model has {embedding.weight.shape[0]} in all"
+        )
     tied = head.weight is embedding.weight
     input_rows = nn.Parameter(embedding.weight[num_old:].detach().float().clone())
     output_rows = (

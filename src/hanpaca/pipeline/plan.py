@@ -59,6 +59,8 @@ def estimate(recipe: Recipe) -> Estimate:
     disk = dict.fromkeys(STAGE_NAMES, 1e6)
     disk |= {"05-data": 3e7, "20-base": weights, "40-merged": weights, "60-chat": weights}
     disk |= {"30-pretrain": 0.15 * weights, "50-sft": 0.15 * weights, "70-gguf": files}
+    quantized = sum(kind not in ("f32", "f16", "bf16") for kind in recipe.gguf.types)
+    disk["80-eval"] = (3 + quantized) * weights  # scratch copies, removed when it is done
     return Estimate(seconds, disk, 1.5e9 + 4 * weights, num_cores, _notes(recipe))
 
 

@@ -4,7 +4,7 @@ A recipe is YAML on disk and a frozen `Recipe` in memory. The text under a field
 documentation: the JSON Schema, the file `hanpaca init` writes and the reference page all read it.
 """
 
-from hanpaca.recipe.reading import load_recipe
+from hanpaca.recipe.reading import load_recipe, load_section
 from hanpaca.recipe.sections import (
     DataSection,
     EvalSection,
@@ -32,6 +32,7 @@ __all__ = [
     "TokenizerSection",
     "TrainingSection",
     "load_recipe",
+    "load_section",
     "locate",
     "recipe_reference",
     "recipe_template",

@@ -3,16 +3,18 @@
 import difflib
 import re
 import reprlib
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from hanpaca.errors import RecipeError
-from hanpaca.recipe.sections import Recipe, all_keys
+from hanpaca.recipe.sections import Recipe, Section, all_keys
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -44,6 +46,28 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError("\n".join(faults)) from error
     recipe._folder = path.parent
     return recipe
+
+
+def load_section(kind: type[Kind], tree: Mapping[str, Any], settings: Sequence[str]) -> Kind:
+    """Make one section of a recipe by itself, for commands that do one step.
+
+    Args:
+        kind: Of the section.
+        tree: Its keys and values.
+        settings: `key=value` texts, such as `lora.rank=8`; read as overrides of a recipe are.
+
+    Raises:
+        RecipeError: Keys or values are wrong: all of them are told at once.
+    """
+    merged = dict(tree)
+    for setting in settings:
+        merged = _override(merged, setting)
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        name = next(key.path for key in all_keys() if key.section is kind)
+        faults = [_describe({**f, "loc": (name, *f["loc"])}) for f in error.errors()]
+        raise RecipeError("\n".join(faults)) from error
 
 
 def _read_text(path: Path) -> str:
