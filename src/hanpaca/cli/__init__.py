@@ -14,7 +14,8 @@ def main() -> NoReturn:
     try:
         app()
     except HanpacaError as error:
-        print(f"hanpaca: {error}", file=sys.stderr)
+        text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+        print(f"hanpaca: {text}", file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("hanpaca: stopped; run the same command again to go on", file=sys.stderr)

@@ -19,6 +19,7 @@ from hanpaca.errors import ArtifactError
 
 _FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _LIST = 8, 9
+_MAX_HEADER_BYTES = 100_000_000
 _MAX_STRING_BYTES = 10_000_000
 _MAX_STRINGS = 2_000_000
 _MAX_FIELDS = 10_000
@@ -72,6 +73,7 @@ class _Reader:
     def __init__(self, stream: BinaryIO, file: Path) -> None:
         self.stream, self.file = stream, file
         self.num_bytes = file.stat().st_size
+        self.room = _MAX_HEADER_BYTES
 
     def damaged(self, what: str) -> ArtifactError:
         """Say what is wrong with the header."""
@@ -86,8 +88,9 @@ class _Reader:
             raise ArtifactError(f"{self.file}: GGUF version {version}; only 2 and 3 can be read")
 
     def take(self, length: int) -> bytes:
-        """Read exactly so many bytes."""
-        if length > _MAX_STRING_BYTES:
+        """Read exactly so many bytes; in all at most 100 MB."""
+        self.room -= length
+        if length > _MAX_STRING_BYTES or self.room < 0:
             raise self.damaged(f"a text of {length} bytes")
         data = self.stream.read(length)
         if len(data) < length:
