@@ -29,7 +29,8 @@ def main() -> NoReturn:
     try:
         app()
     except HanpacaError as error:
-        print(f"hanpaca: {error}", file=sys.stderr)
+        text = "".join(c if c.isprintable() or c == "\n" else "?" for c in str(error))
+        print(f"hanpaca: {text}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
         if error.errno not in _PLACES:

@@ -3,7 +3,7 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import inspect, models, runs, steps, tokenizer, tools
+from hanpaca.cli import extract, inspect, models, runs, steps, tokenizer, tools
 
 app = typer.Typer(
     name="hanpaca",
@@ -36,6 +36,7 @@ app.command("sft")(steps.sft)
 app.command("merge")(tools.merge)
 app.command("gguf")(tools.gguf)
 app.command("eval")(steps.evaluate)
+app.command("extract")(extract.extract)
 app.command("inspect")(inspect.inspect)
 app.command("models")(models.models)
 app.command("verify-download")(models.verify_download)

@@ -42,9 +42,9 @@ def inspect(
         print(json.dumps(as_tree(found), ensure_ascii=False, indent=2))
         return
     for name, value in _lines(found):
-        print(f"{name:12} {value}")
+        _print(name, value)
     for warning in found.warnings:
-        print(f"{'warning':12} {warning}")
+        _print("warning", warning)
 
 
 def _check(
@@ -58,11 +58,18 @@ def _check(
     else:
         for kind, lines in (("fault", fit.faults), ("warning", fit.warnings)):
             for line in lines:
-                print(f"{kind:12} {line}")
+                _print(kind, line)
     if fit.faults:
         raise ArtifactError(f"{len(fit.faults)} faults: these cannot be merged as they stand")
     if not as_json:
-        print(f"{'fits':12} {' + '.join(str(one) for one in [base, *adapters])}")
+        _print(
+            "may fit" if fit.warnings else "fits", " + ".join(str(one) for one in [base, *adapters])
+        )
+
+
+def _print(name: str, value: str) -> None:
+    """Print a line; names in files that are not trusted must not steer the terminal."""
+    print(f"{name:12} {''.join(c if c.isprintable() else '?' for c in value)}")
 
 
 def _lines(found: "Inspection") -> Iterator[tuple[str, str]]:

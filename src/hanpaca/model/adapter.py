@@ -28,6 +28,7 @@ KNOWN_FIELDS = frozenset({
 """Fields of peft 0.21's LoraConfig."""
 OLD_FIELDS = {"enable_lora": None, "merge_weights": False}
 """Fields of early 2023 that peft has dropped, and the value that means nothing."""
+_MAX_ALPHA = 1e6
 _PREFIX = re.compile(r"^(?:base_model\.model\.)?")
 _FACTOR = re.compile(r"^(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$")
 _MAGNITUDE = re.compile(r"^(.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?$")
@@ -136,10 +137,10 @@ def adapter_settings(tree: Mapping[str, Any]) -> AdapterSettings:
         notes.append(f"adapter_config.json: bias is {tree['bias']!r}; a merge refuses biases")
     rank, alpha = tree.get("r"), tree.get("lora_alpha")
     if type(rank) is not int or rank < 1:
-        notes.append(f"adapter_config.json: r is {rank!r}, not a number")
+        notes.append(f"adapter_config.json: r is {str(rank)[:40]}, not a number")
         rank = None
-    if type(alpha) not in (int, float):
-        notes.append(f"adapter_config.json: lora_alpha is {alpha!r}, not a number")
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 < alpha < _MAX_ALPHA:
+        notes.append(f"adapter_config.json: lora_alpha is {str(alpha)[:40]}, not a number")
         alpha = None
     name = tree.get("base_model_name_or_path")
     return AdapterSettings(

@@ -14,8 +14,10 @@ from typing import Any
 
 from hanpaca.errors import ArtifactError
 
-MAX_HEADER_BYTES = 50_000_000
-"""Headers of real models lie under 10 MB, the largest `tokenizer.json` under 40 MB."""
+MAX_HEADER_BYTES = 16_000_000
+"""Of a safetensors file; a real model of 10,000 tensors needs about 1 MB."""
+MAX_JSON_BYTES = 50_000_000
+"""The largest `tokenizer.json` known has about 35 MB."""
 ELEMENT_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -87,7 +89,7 @@ def read_json(file: Path) -> dict[str, Any]:
     """
     try:
         num_bytes = file.stat().st_size
-        if num_bytes > MAX_HEADER_BYTES:
+        if num_bytes > MAX_JSON_BYTES:
             raise ArtifactError(f"{file}: {num_bytes} bytes is too much for a JSON file of a model")
         data = file.read_bytes()
     except OSError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hanpaca.errors import ArtifactError
-from hanpaca.model.shape import EMBEDDING, ModelShape, layer_numbers
+from hanpaca.model.shape import EMBEDDING, HEAD, ModelShape, layer_numbers
 from hanpaca.model.weights import Weights
 from hanpaca.pipeline import catalogue
 from hanpaca.pipeline.contents import (
@@ -20,6 +20,7 @@ from hanpaca.pipeline.contents import (
     open_model,
     open_tokenizer,
 )
+from hanpaca.pipeline.published import owners_of
 from hanpaca.runs import describe_file
 
 _CONFIG_FIELDS = {
@@ -84,7 +85,7 @@ def inspect(path: Path, *, hash_content: bool = False) -> Inspection:
     Raises:
         ArtifactError: It is none of these, or damaged.
     """
-    if not path.exists():
+    if not path.is_dir() and not path.is_file():
         raise ArtifactError(f"{path}: no such file or folder")
     tokenizer_file = path.name in _TOKENIZER_NAMES or path.suffix in (".json", ".model")
     if not tokenizer_file and is_adapter(path):
@@ -115,6 +116,7 @@ def _model(model: ModelContents, hash_content: bool) -> Inspection:
     if model.path.is_dir() or model.path.suffix == ".gguf":
         tokenizer = open_tokenizer(model.path)
     shape, config = model.shape, model.config
+    fingerprints = _fingerprints(model.path, model.weights, tokenizer, hash_content)
     base = shape and catalogue.base_of_shape(shape.hidden_size, shape.num_layers, shape.vocab_rows)
     architectures = config.get("architectures")
     return Inspection(
@@ -128,8 +130,12 @@ def _model(model: ModelContents, hash_content: bool) -> Inspection:
         ),
         shape=shape,
         tokenizer_entries=tokenizer.num_entries if tokenizer else None,
-        known_as=_known_tokenizer(tokenizer) or (f"the shape of {base.name}" if base else None),
-        fingerprints=_fingerprints(model.path, model.weights, tokenizer, hash_content),
+        known_as=(
+            _published_as(model.weights, fingerprints)
+            or _known_tokenizer(tokenizer)
+            or (f"the shape of {base.name}" if base else None)
+        ),
+        fingerprints=fingerprints,
         warnings=tuple(_model_warnings(model, tokenizer)),
     )
 
@@ -209,6 +215,13 @@ def _fits(facts: AdapterFacts, similar: list[catalogue.Release]) -> str:
     return "a model of " + ", ".join(sizes)
 
 
+def _published_as(weights: Weights, fingerprints: Mapping[str, str]) -> str | None:
+    """The model whose published hashes all the files have, where they were hashed."""
+    hashes = [fingerprints.get(file.name, "") for file in weights.files]
+    owners = [{one.split()[0] for one in owners_of(sha256)} for sha256 in hashes]
+    return next(iter(set.intersection(*owners)), None)
+
+
 def _known_tokenizer(tokenizer: TokenizerContents | None) -> str | None:
     found = catalogue.releases_of_tokenizer((tokenizer and tokenizer.model_sha256) or "")
     if not found:
@@ -250,6 +263,9 @@ def _model_warnings(model: ModelContents, tokenizer: TokenizerContents | None) -
         yield from _config_warnings(model, shape)
     elif weights.layout == "meta" and not model.config:
         yield "params.json is missing; llama.cpp and this package need it beside the weights"
+    head = weights.tensors.get(HEAD)
+    if head is not None and head.shape != (shape.vocab_rows, shape.hidden_size):
+        yield f"{HEAD} is {list(head.shape)}, not of the embedding's shape; copy the model again"
     yield from _vocabulary_warnings(model.path, shape, tokenizer)
     if weights.layout in ("torch", "meta"):
         yield "the weights are pickles; they were not run. Prefer safetensors"

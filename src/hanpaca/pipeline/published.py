@@ -36,13 +36,13 @@ def check_published(folder: Path) -> list[Checked]:
         raise ArtifactError(
             f"{folder}: none of the files with published hashes is here ({', '.join(_PATTERNS)})"
         )
-    known = list(_published())
-    checked = []
-    for file in names:
-        sha256 = describe_file(file, name=file.name).sha256
-        found = tuple(f"{owner} {name}" for owner, name, published in known if published == sha256)
-        checked.append(Checked(file.name, sha256, found))
-    return checked
+    hashes = {file.name: describe_file(file, name=file.name).sha256 for file in names}
+    return [Checked(name, sha256, owners_of(sha256)) for name, sha256 in hashes.items()]
+
+
+def owners_of(sha256: str) -> tuple[str, ...]:
+    """What was published under a hash: model and file."""
+    return tuple(f"{owner} {name}" for owner, name, known in _published() if known == sha256)
 
 
 def faults_of(checked: list[Checked], release: Release | None) -> list[str]:
@@ -54,7 +54,8 @@ def faults_of(checked: list[Checked], release: Release | None) -> list[str]:
     """
     owners = [{one.split()[0] for one in entry.found} for entry in checked]
     faults = [
-        f"{entry.file}: sha256 {entry.sha256} is none that was published: download it again"
+        f"{entry.file}: sha256 {entry.sha256} is none that was published: damaged, or "
+        "another conversion; download it again"
         for entry in checked
         if not entry.found
     ]

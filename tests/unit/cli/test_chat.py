@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def scripted_model(tokenizer: Path, folder: Path, *, last: str) -> Path:
         layer.post_attention_layernorm.weight.fill_(1)
         model.model.embed_tokens.weight.copy_(torch.eye(vocab_size, size))
         model.lm_head.weight.zero_()
-        for token, following in zip(ids, ids[1:], strict=False):
+        for token, following in pairwise(ids):
             model.lm_head.weight[following, token] = 10
     model.bfloat16().save_pretrained(folder)
     file = folder.with_suffix(".gguf")

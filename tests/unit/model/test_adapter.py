@@ -120,7 +120,7 @@ def test_the_released_configuration_is_read_without_a_note() -> None:
         ({"enable_lora": [True]}, "field 'enable_lora' is not known"),
         ({"new_thing": 1}, "field 'new_thing' is not known"),
         ({"bias": "all"}, "a merge refuses biases"),
-        ({"r": "8"}, "r is '8'"),
+        ({"r": "8"}, "r is 8, not a number"),
         ({"r": True}, "r is True"),
         ({"lora_alpha": None}, "lora_alpha is None"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'"),

@@ -1,7 +1,9 @@
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import numpy as np
 import peft
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
@@ -16,6 +20,7 @@ from typer.testing import CliRunner
 from hanpaca.cli import app
 from hanpaca.errors import ArtifactError
 from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from hanpaca.pipeline import catalogue, published
 from hanpaca.pipeline.formats import folder_to_gguf
 from hanpaca.pipeline.inspect import Inspection, inspect
 
@@ -159,15 +164,32 @@ def test_a_real_trained_model_has_no_warning(shared_data: Path) -> None:
     assert found.warnings == ()
 
 
-def save_old_adapter(folder: Path, *, rank: int, rows: int, hidden: int, alpha: int = 32) -> Path:
-    """An adapter as the reference project released them, of any size; the data is a hole."""
+def save_old_adapter(
+    folder: Path,
+    *,
+    rank: int,
+    rows: int,
+    hidden: int,
+    alpha: int = 32,
+    inner: int = 0,
+    num_layers: int = 1,
+) -> Path:
+    """An adapter as the reference project released them, of any size; the data is a hole.
+
+    With `inner` on all seven matrices of a layer, else on q_proj alone.
+    """
     folder.mkdir(parents=True)
-    shapes = {
-        f"{P}model.layers.0.self_attn.q_proj.lora_A.weight": (rank, hidden),
-        f"{P}model.layers.0.self_attn.q_proj.lora_B.weight": (hidden, rank),
-        f"{P}model.embed_tokens.weight": (rows, hidden),
-        f"{P}lm_head.weight": (rows, hidden),
-    }
+    matrices = {"self_attn.q_proj": (hidden, hidden)}
+    if inner:
+        matrices |= {f"self_attn.{name}_proj": (hidden, hidden) for name in "kvo"}
+        matrices |= {f"mlp.{name}_proj": (inner, hidden) for name in ("gate", "up")}
+        matrices["mlp.down_proj"] = (hidden, inner)
+    shapes = {f"{P}{name}.weight": (rows, hidden) for name in ("model.embed_tokens", "lm_head")}
+    for layer in range(num_layers):
+        for name, (num_out, num_in) in matrices.items():
+            key = f"{P}model.layers.{layer}.{name}"
+            shapes[f"{key}.lora_A.weight"] = (rank, num_in)
+            shapes[f"{key}.lora_B.weight"] = (num_out, rank)
     header: dict[str, Any] = {}
     at = 0
     for name, shape in shapes.items():
@@ -181,6 +203,35 @@ def save_old_adapter(folder: Path, *, rank: int, rows: int, hidden: int, alpha: 
     config = {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "enable_lora": None}
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
+
+
+# Trainable parameters as the reference project's training logs and report give them.
+PUBLISHED = [
+    ("LLaMA-7B", 8, 49_953, 429_203_456, "chinese-llama-7b or chinese-llama-plus-7b"),
+    ("LLaMA-7B", 8, 49_954, 429_211_648, "chinese-alpaca-7b"),
+    ("LLaMA-7B", 64, 49_954, 569_131_008, "chinese-alpaca-plus-7b or chinese-alpaca-pro-7b"),
+    ("LLaMA-13B", 8, 49_953, 542_812_160, "chinese-llama-13b or chinese-llama-plus-13b"),
+    ("LLaMA-13B", 64, 49_954, 761_876_480, "chinese-alpaca-plus-13b or chinese-alpaca-pro-13b"),
+    ("LLaMA-33B", 8, 49_953, 725_922_816, "chinese-llama-33b or chinese-llama-plus-33b"),
+]
+
+
+@pytest.mark.parametrize(("base", "rank", "rows", "num_parameters", "names"), PUBLISHED)
+def test_released_adapters_have_the_published_number_of_parameters(
+    tmp_path: Path, base: str, rank: int, rows: int, num_parameters: int, names: str
+) -> None:
+    sizes = catalogue.bases()[base]
+    folder = save_old_adapter(
+        tmp_path / "a",
+        rank=rank,
+        rows=rows,
+        hidden=sizes.hidden_size,
+        inner=sizes.intermediate_size,
+        num_layers=sizes.num_layers,
+    )
+    found = inspect(folder)
+    assert found.num_parameters == num_parameters
+    assert found.known_as == f"the sizes of {names}"
 
 
 def test_an_adapter_of_alpaca_plus_is_known_by_its_sizes(tmp_path: Path) -> None:
@@ -238,3 +289,73 @@ def test_the_command_prints_words_and_json(pico_base: Path, tmp_path: Path) -> N
     assert tree["shape"]["hidden_size"] == 32
     adapter = save_old_adapter(tmp_path / "a", rank=8, rows=49_954, hidden=5120)
     assert "LLaMA-13B" in runner.invoke(app, ["inspect", str(adapter)]).stdout
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(
+        st.sampled_from(["r", "lora_alpha", "trainable_token_indices", "bias", "peft_type", "x"]),
+        JSON,
+    )
+)
+def test_no_adapter_configuration_crashes(tmp_path: Path, tree: dict[str, Any]) -> None:
+    folder = tmp_path / "a"
+    if not folder.exists():
+        save_old_adapter(folder, rank=2, rows=5, hidden=4)
+    (folder / "adapter_config.json").write_text(json.dumps(tree))
+    assert inspect(folder).kind == "adapter"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(
+        st.sampled_from(["vocab_size", "architectures", "model_type", "tie_word_embeddings"]), JSON
+    )
+)
+def test_no_model_configuration_crashes(
+    pico_base: Path, tmp_path: Path, tree: dict[str, Any]
+) -> None:
+    folder = tmp_path / "m"
+    if not folder.exists():
+        shutil.copytree(pico_base, folder)
+    (folder / "config.json").write_text(json.dumps(tree))
+    assert inspect(folder).kind == "model"
+
+
+def test_a_number_too_large_for_alpha_is_noted(tmp_path: Path) -> None:
+    folder = save_old_adapter(tmp_path / "a", rank=2, rows=5, hidden=4)
+    edit(folder / "adapter_config.json", lora_alpha=10**400)
+    assert warns(inspect(folder), "lora_alpha is 1000")
+
+
+def test_names_in_a_file_do_not_steer_the_terminal(tmp_path: Path) -> None:
+    folder = save_old_adapter(tmp_path / "a", rank=2, rows=5, hidden=4)
+    edit(folder / "adapter_config.json", base_model_name_or_path="\x1b[2J\x07evil\nfits: all")
+    printed = CliRunner().invoke(app, ["inspect", str(folder)]).stdout
+    assert "?[2J?evil?fits: all" in printed
+    assert "\x1b" not in printed
+
+
+def test_a_head_of_another_shape_is_told(pico_untied: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(pico_untied, tmp_path / "m"))
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": torch.zeros(300, 32)}, folder / "model.safetensors")
+    assert warns(inspect(folder), "lm_head.weight is [300, 32], not of the embedding's shape")
+
+
+def test_published_files_are_known_by_their_hashes(
+    pico_base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = hashlib.sha256((pico_base / "model.safetensors").read_bytes()).hexdigest()
+    real = catalogue.releases()
+    release = replace(real["chinese-alpaca-7b"], merged_pth=(sha256,))
+    monkeypatch.setattr(published, "releases", lambda: {release.name: release})
+    assert inspect(pico_base, hash_content=True).known_as == "chinese-alpaca-7b"
+    assert inspect(pico_base).known_as is None

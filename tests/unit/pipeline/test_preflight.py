@@ -313,7 +313,7 @@ def test_the_command_exits_with_4_on_a_fault(pico_base: Path, tmp_path: Path, se
     adapter = adapter_of(pico_base, tmp_path / "a", model_fingerprint(pico_base))
     good = runner.invoke(app, ["inspect", str(pico_base), "--adapter", str(adapter), "--hash"])
     assert good.exit_code == 0
-    assert good.stdout.startswith("fits")
+    assert good.stdout.startswith("fits ")
     bad = runner.invoke(app, ["inspect", str(seven.base), "--adapter", str(adapter), "--json"])
     assert isinstance(bad.exception, ArtifactError)
     assert json.loads(bad.stdout)["faults"]

@@ -1,0 +1,320 @@
+"""Get an adapter back from two full models: the best low-rank part of what was changed.
+
+For each matrix the difference D = W' - W is cut to rank r by a truncated singular value
+decomposition, which no other matrix of that rank comes nearer to (Eckart and Young 1936). The
+decomposition is found by subspace iteration on a random start (Halko, Martinsson and Tropp 2011,
+arXiv 0909.4061, algorithm 4.4): a few thin products instead of all singular values. Norms, and a
+vocabulary whose old rows changed, have no low rank to cut: they are kept whole. New rows of a grown
+vocabulary are kept as rows.
+"""
+
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, TaskType
+from torch import Tensor
+
+from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.model.checkpoint import (
+    PlannedTensor,
+    TensorInfo,
+    opened,
+    read_headers,
+    write_safetensors,
+)
+from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from hanpaca.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from hanpaca.model.shape import EMBEDDING, HEAD
+
+_PREFIX = "base_model.model."
+_VOCABULARY = (EMBEDDING, HEAD)
+_OVERSAMPLING = 10
+"""Directions sought beyond the rank; 5 to 10 are the usual choice (Halko et al., section 4.2)."""
+_ITERATIONS = 4
+_COMPARED_ROWS = 512
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
+TensorOf = Callable[[str], Tensor]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What the adapter holds, and how much of the change it lost."""
+
+    rank: int
+    relative_errors: Mapping[str, float]
+    """Frobenius norm of what is lost over that of the change, for each changed matrix."""
+    whole: tuple[str, ...]
+    """Tensors kept whole."""
+    num_new_rows: int
+
+
+@dataclass(frozen=True)
+class _Changes:
+    matrices: tuple[str, ...]
+    """Of every target, changed or not: peft wants factors for all."""
+    changed: frozenset[str]
+    whole: tuple[str, ...]
+    rows: tuple[str, ...]
+    """Vocabulary matrices of which only new rows are kept."""
+    num_old_rows: int
+    num_new_rows: int
+
+
+def extract_adapter(
+    base: Path,
+    tuned: Path,
+    output: Path,
+    *,
+    rank: int,
+    on_tensor: Callable[[int, int], None] = lambda done, total: None,
+) -> Extraction:
+    """Write the difference of two models as a LoRA adapter in peft's format.
+
+    One matrix is in memory at a time, in float32. `output` appears only when it is whole.
+
+    Args:
+        base: Safetensors folder of the model before.
+        tuned: Safetensors folder of the model after; its vocabulary may have grown.
+        output: Must not exist.
+        rank: Of every matrix's update.
+        on_tensor: Called with the matrices done so far and in all.
+
+    Raises:
+        ArtifactError: The models are not of one shape, or are the same, or `tuned` has NaN.
+        RecipeError: The rank is not between 1 and the smaller side of each changed matrix.
+    """
+    if output.exists():
+        raise ArtifactError(f"{output}: already exists; remove it or give another output folder")
+    before, after = read_headers(base), read_headers(tuned)
+    _check_shapes(before, after, base, tuned)
+    with opened(before) as old, opened(after) as new, _appearing(output) as folder:
+        changes = _find_changes(before, after, old, new)
+        if not (changes.changed or changes.whole or changes.rows):
+            raise ArtifactError(f"{tuned}: no weight differs from {base}: nothing to extract")
+        _check_rank(rank, changes, before)
+        errors: dict[str, float] = {}
+        plan = _plan(changes, after, _differences(old, new, tuned), new, rank=rank, errors=errors)
+        _write(folder, plan, len(changes.matrices), on_tensor, metadata=_metadata(base, tuned))
+        _write_config(folder, changes, rank=rank, tied=HEAD not in before)
+        for name in _TOKENIZER_FILES:
+            if (tuned / name).is_file():
+                shutil.copyfile(tuned / name, folder / name)
+    return Extraction(rank, errors, changes.whole, changes.num_new_rows)
+
+
+def low_rank(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """The best factors (out, r) and (r, in) of a matrix (out, in), each with half the scale.
+
+    The start is random but always the same, so the same difference gives the same factors.
+    """
+    width = min(rank + _OVERSAMPLING, *difference.shape)
+    if width == min(difference.shape):
+        left, values, right = torch.linalg.svd(difference, full_matrices=False)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(difference.shape[1], width, generator=generator)
+        basis = torch.linalg.qr(difference @ start).Q
+        for _ in range(_ITERATIONS):
+            basis = torch.linalg.qr(difference @ torch.linalg.qr(difference.T @ basis).Q).Q
+        left, values, right = torch.linalg.svd(basis.T @ difference, full_matrices=False)
+        left = basis @ left
+    scale = values[:rank].sqrt()
+    return left[:, :rank] * scale, scale[:, None] * right[:rank]
+
+
+def _check_shapes(
+    before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], base: Path, tuned: Path
+) -> None:
+    odd = sorted(before.keys() ^ after.keys())
+    if odd:
+        owner, other = (base, tuned) if odd[0] in before else (tuned, base)
+        raise ArtifactError(
+            f"{owner}: {odd[0]} is not in {other} ({len(odd)} such tensors): the models are not of "
+            "one architecture"
+        )
+    for name, info in before.items():
+        grown = name in _VOCABULARY and after[name].shape[0] >= info.shape[0]
+        skipped = 1 if grown else 0
+        if after[name].shape[skipped:] != info.shape[skipped:]:
+            raise ArtifactError(
+                f"{tuned}: {name} is {list(after[name].shape)}, in {base} {list(info.shape)}: give "
+                "the base it was tuned from"
+            )
+    sizes = {after[name].shape[0] - before[name].shape[0] for name in _VOCABULARY if name in before}
+    if len(sizes) > 1:
+        raise ArtifactError(f"{tuned}: embedding and head have grown by different numbers of rows")
+
+
+def _find_changes(
+    before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], old: TensorOf, new: TensorOf
+) -> _Changes:
+    vocabulary = [name for name in _VOCABULARY if name in before]
+    others = [name for name in before if name not in vocabulary]
+    changed = {name for name in others if _differ(old(name), new(name))}
+    num_old, num_new = (
+        (before[EMBEDDING].shape[0], after[EMBEDDING].shape[0] - before[EMBEDDING].shape[0])
+        if EMBEDDING in before
+        else (0, 0)
+    )
+    rewritten = [name for name in vocabulary if _differ(old(name), new(name)[:num_old])]
+    if rewritten and num_new:
+        rewritten = vocabulary
+    targets = {_module(name) for name in changed if len(before[name].shape) == 2}
+    matrices = [n for n in others if _module(n) in targets and len(before[n].shape) == 2]
+    endings = tuple(_module(name) for name in changed if len(before[name].shape) != 2)
+    whole = [
+        name
+        for name in others
+        if len(before[name].shape) != 2 and name.removesuffix(".weight").endswith(endings)
+    ]  # by the end of the name, as peft finds modules_to_save
+    return _Changes(
+        matrices=tuple(sorted(matrices)),
+        changed=frozenset(changed & set(matrices)),
+        whole=(*sorted(rewritten), *sorted(whole if endings else [])),
+        rows=tuple(name for name in vocabulary if num_new and name not in rewritten),
+        num_old_rows=num_old,
+        num_new_rows=num_new,
+    )
+
+
+def _differ(old: Tensor, new: Tensor) -> bool:
+    """Whether any element differs; stops at the first piece that does."""
+    pieces = zip(torch.split(old, _COMPARED_ROWS), torch.split(new, _COMPARED_ROWS), strict=True)
+    return any(not torch.equal(one.float(), other.float()) for one, other in pieces)
+
+
+def _check_rank(rank: int, changes: _Changes, before: Mapping[str, TensorInfo]) -> None:
+    largest = min((min(before[name].shape) for name in changes.matrices), default=rank)
+    if not 1 <= rank <= largest:
+        raise RecipeError(
+            f"--rank {rank}: it must be from 1 to {largest}, the smallest matrix side"
+        )
+
+
+def _differences(old: TensorOf, new: TensorOf, tuned: Path) -> TensorOf:
+    def difference(name: str) -> Tensor:
+        found = new(name).float() - old(name).float()
+        if not found.isfinite().all():
+            raise ArtifactError(f"{tuned}: {name} holds NaN or infinite values; tune it again")
+        return found
+
+    return difference
+
+
+def _plan(
+    changes: _Changes,
+    after: Mapping[str, TensorInfo],
+    difference_of: TensorOf,
+    new: TensorOf,
+    *,
+    rank: int,
+    errors: dict[str, float],
+) -> list[PlannedTensor]:
+    """The adapter's tensors in order of their names; A of a matrix is made before its B."""
+    kept: dict[str, Tensor] = {}
+
+    def make_a(name: str) -> Tensor:
+        difference = difference_of(name)
+        kept[name], factor = low_rank(difference, rank)
+        norm = difference.norm()
+        errors[name] = float(difference.addmm_(kept[name], factor, alpha=-1).norm() / norm)
+        return factor
+
+    plan = []
+    for name in changes.matrices:
+        rows, columns = after[name].shape
+        make = (partial(make_a, name), partial(kept.pop, name))
+        if name not in changes.changed:
+            make = (partial(torch.zeros, rank, columns), partial(torch.zeros, rows, rank))
+        for side, shape, one in zip("AB", ((rank, columns), (rows, rank)), make, strict=True):
+            key = f"{_PREFIX}{name.removesuffix('.weight')}.lora_{side}.weight"
+            plan.append(PlannedTensor(key, torch.float32, shape, one))
+    for name in changes.whole:
+        info = after[name]
+        plan.append(PlannedTensor(_PREFIX + name, info.dtype, info.shape, partial(new, name)))
+    for name in changes.rows:
+        key = f"{_PREFIX}{name.removesuffix('.weight')}.token_adapter.trainable_tokens_delta"
+        shape = (changes.num_new_rows, after[name].shape[1])
+        last = partial(_rows_from, new, name, changes.num_old_rows)
+        plan.append(PlannedTensor(key, after[name].dtype, shape, last))
+    return plan
+
+
+def _rows_from(new: TensorOf, name: str, first: int) -> Tensor:
+    return new(name)[first:]
+
+
+def _write(
+    folder: Path,
+    plan: Sequence[PlannedTensor],
+    num_matrices: int,
+    on_tensor: Callable[[int, int], None],
+    *,
+    metadata: Mapping[str, str],
+) -> None:
+    """Write the weights; the factors, two a matrix, come first."""
+    numbers = itertools.count(1)
+
+    def count(num_bytes: int) -> None:
+        number = next(numbers)
+        if number <= 2 * num_matrices and number % 2 == 0:
+            on_tensor(number // 2, num_matrices)
+
+    write_safetensors(folder / ADAPTER_WEIGHTS, plan, metadata=metadata, on_bytes=count)
+
+
+def _write_config(folder: Path, changes: _Changes, *, rank: int, tied: bool) -> None:
+    ids = list(range(changes.num_old_rows, changes.num_old_rows + changes.num_new_rows))
+    config = LoraConfig(
+        task_type=TaskType.CAUSAL_LM,
+        inference_mode=True,
+        r=rank,
+        lora_alpha=rank,
+        lora_dropout=0.0,
+        target_modules=sorted({_module(name) for name in changes.matrices}),
+        modules_to_save=sorted({_module(name) for name in changes.whole}) or None,
+        trainable_token_indices={_module(name): ids for name in changes.rows} or None,
+        ensure_weight_tying=tied and EMBEDDING in changes.whole,
+    )
+    tree = {key: value for key, value in config.to_dict().items() if value is not None}  # type: ignore[no-untyped-call]
+    tree["target_modules"] = sorted(tree["target_modules"])
+    text = json.dumps(tree, indent=2, sort_keys=True, default=str)
+    (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
+
+
+def _metadata(base: Path, tuned: Path) -> dict[str, str]:
+    metadata = {"hanpaca.base.fingerprint": model_fingerprint(base)}
+    if (tuned / "tokenizer.json").is_file():
+        metadata["hanpaca.tokenizer.fingerprint"] = tokenizer_fingerprint(tuned)
+    return metadata
+
+
+@contextmanager
+def _appearing(output: Path) -> Iterator[Path]:
+    """A folder that gets its name when the work on it has gone well, and else is gone."""
+    partial_folder = output.with_name(output.name + ".partial")
+    shutil.rmtree(partial_folder, ignore_errors=True)
+    partial_folder.mkdir(parents=True)
+    try:
+        yield partial_folder
+        partial_folder.rename(output)
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+
+
+def _module(name: str) -> str:
+    return name.removesuffix(".weight").rsplit(".", 1)[-1]
