@@ -8,6 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more of the machine's other work than of the code.
+settings.register_profile("hanpaca", deadline=None)
+settings.load_profile("hanpaca")
 
 ENGLISH = """The quick brown fox jumps over the lazy dog. It was the best of times, it was the worst
 of times. All happy families are alike; each unhappy family is unhappy in its own way. In 1984 there
@@ -63,7 +68,7 @@ def train_sentencepiece(lines: Sequence[str], **options: Any) -> bytes:
     import sentencepiece
 
     model = io.BytesIO()
-    settings: dict[str, Any] = {
+    usual: dict[str, Any] = {
         "model_type": "bpe",
         "vocab_size": 400,
         "byte_fallback": True,
@@ -76,7 +81,7 @@ def train_sentencepiece(lines: Sequence[str], **options: Any) -> bytes:
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_writer=model,
-        **(settings | options),
+        **(usual | options),
     )
     return model.getvalue()
 

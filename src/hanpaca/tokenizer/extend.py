@@ -15,6 +15,7 @@ be given: what would form in it is never made, so that text keeps its ids, and a
 letters that English has at all occur in a few megabytes, other English nearly always does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -192,11 +193,13 @@ def _refuse_foreign_tokens(base: Base) -> None:
             )
 
 
-def _words(base: Base, runs: Mapping[str, int]) -> Iterator[tuple[list[bytes], int]]:
+def _words(base: Base, runs: Counter[str]) -> Iterator[tuple[list[bytes], int]]:
+    """Cut stretches of text as the base does; takes them out, as there may be millions."""
     listed = list(runs)
     for run, pretokens in zip(listed, base.cut_runs(listed), strict=True):
+        count = runs.pop(run)
         for tokens in pretokens:
-            yield tokens, runs[run]
+            yield tokens, count
 
 
 def _is_target(piece: bytes, script: TargetScript) -> bool:

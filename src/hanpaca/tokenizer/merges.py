@@ -10,12 +10,15 @@ each pair is a piece (a *half character*) of its own; SentencePiece falls back t
 character it does not have, and one new piece replaces all of them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+from hanpaca.tokenizer.rare_pairs import PairCounts
 from hanpaca.tokenizer.train_merges import (
     MIN_USES,
+    Pair,
     count_uses,
     train_pairs,
     train_pairs_avoiding,
@@ -167,9 +170,11 @@ class _Atoms:
         not be completed, nothing can be merged without touching other text, so the word ends there.
         It does at a bare space too: in a run of spaces the base must be free to join them.
         """
+        starts = [i for i, token in enumerate(tokens) if token[0] not in _CONTINUATION]
         word = ""
-        for group in _character_groups(tokens):
-            code = self._code(group)
+        for start, end in pairwise([*starts, len(tokens)]):
+            atom = tokens[start] if end == start + 1 else b"".join(tokens[start:end])
+            code = self.codes.get(atom) or self._code(atom, tokens[start:end])
             if code:
                 word += code
             elif word:
@@ -178,17 +183,15 @@ class _Atoms:
         if word:
             yield word
 
-    def _code(self, group: list[bytes]) -> str:
-        atom = b"".join(group)
-        if atom not in self.codes:
-            if atom.isspace() or (len(group) > 1 and not self._may_complete(atom, group)):
-                return ""
-            if len(group) > 1:
-                self.paths[atom] = tuple(group)
-            self.codes[atom] = chr(_FIRST_CODE + len(self.codes))
+    def _code(self, atom: bytes, path: Sequence[bytes]) -> str:
+        if atom.isspace() or (len(path) > 1 and not self._may_complete(atom, path)):
+            return ""
+        if len(path) > 1:
+            self.paths[atom] = tuple(path)
+        self.codes[atom] = chr(_FIRST_CODE + len(self.codes))
         return self.codes[atom]
 
-    def _may_complete(self, atom: bytes, path: list[bytes]) -> bool:
+    def _may_complete(self, atom: bytes, path: Sequence[bytes]) -> bool:
         if sum(byte not in _CONTINUATION for byte in atom) > 1:
             return False
         return self.owns_prefix is None or all(
@@ -201,22 +204,14 @@ class _Atoms:
         return self.owned[prefix]
 
 
-def _character_groups(tokens: Iterable[bytes]) -> Iterator[list[bytes]]:
-    group: list[bytes] = []
-    for token in tokens:
-        if group and token[0] not in _CONTINUATION:
-            yield group
-            group = []
-        group.append(token)
-    if group:
-        yield group
-
-
 def _completions(words: Mapping[str, int], atoms: _Atoms) -> list[Merge]:
     uses: Counter[str] = Counter()
+    by_count: defaultdict[int, list[str]] = defaultdict(list)
     for word, count in words.items():
-        for code in word:
-            uses[code] += count
+        by_count[count].append(word)
+    for count, some in by_count.items():
+        for code, times in Counter("".join(some)).items():
+            uses[code] += times * count
     merges: Counter[tuple[bytes, ...]] = Counter()
     for atom, path in atoms.paths.items():
         count = uses[atoms.codes[atom]]
@@ -231,24 +226,40 @@ def _completions(words: Mapping[str, int], atoms: _Atoms) -> list[Merge]:
     return sorted(found, key=lambda m: (-m.uses, len(m.piece), m.piece))
 
 
-def _joins(
-    words: Mapping[str, int], atoms: _Atoms, limit: int, avoid: Container[bytes]
-) -> list[Merge]:
+def _joins(words: Counter[str], atoms: _Atoms, limit: int, avoid: Container[bytes]) -> list[Merge]:
     """Train BPE with each atom as one letter, and count how often each merge applies."""
     # Sorted, so that ties fall the same way whatever the order of the texts.
     order = sorted(atoms.codes)
     recode = {ord(atoms.codes[atom]): chr(_FIRST_CODE + i) for i, atom in enumerate(order)}
-    long = {word.translate(recode): n for word, n in words.items() if len(word) > 1 and n > 0}
+    long: dict[str, int] = {}
+    while words:  # taken out one by one: there may be millions
+        word, count = words.popitem()
+        if len(word) > 1 and count > 0:
+            long[word.translate(recode)] = count
+
+    def avoided(piece: str) -> bool:
+        return surface(piece) in avoid
 
     def surface(piece: str) -> bytes:
         return b"".join(order[ord(letter) - _FIRST_CODE] for letter in piece)
 
-    if avoid:
-        pairs = train_pairs_avoiding(long, limit, lambda piece: surface(piece) in avoid)
-    else:
-        pairs = train_pairs(long, limit)
-    uses = count_uses(long, pairs)
+    pairs, uses = _train(long, limit, avoided if avoid else None)
     return [
         Merge((surface(left), surface(right)), count)
         for (left, right), count in zip(pairs, uses, strict=True)
     ]
+
+
+def _train(
+    words: Mapping[str, int], limit: int, avoid: Callable[[str], bool] | None
+) -> tuple[list[Pair], list[int]]:
+    """Train on words cut at rare pairs; again with fewer cuts, if they turn out to matter."""
+    pair_counts = PairCounts(words)
+    floor = pair_counts.floor(limit)
+    while True:
+        cut = pair_counts.cut(words, floor) if floor > MIN_USES else words
+        pairs = train_pairs_avoiding(cut, limit, avoid) if avoid else train_pairs(cut, limit)
+        uses = count_uses(cut, pairs)
+        if floor <= MIN_USES or (len(pairs) == limit and min(uses) >= floor):
+            return pairs, uses
+        floor //= 4
