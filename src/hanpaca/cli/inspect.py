@@ -96,6 +96,7 @@ def _lines(found: "Inspection") -> Iterator[tuple[str, str]]:
 
 def _adapter_lines(facts: "AdapterFacts") -> Iterator[tuple[str, str]]:
     alpha = f"{facts.alpha:g}" if facts.alpha is not None else "unknown"
+    yield "variant", facts.variant
     yield "rank", f"{facts.rank}, alpha {alpha}, on {', '.join(facts.targets) or 'nothing'}"
     if facts.replaced:
         sizes = (f"{name} {list(shape)}" for name, shape in facts.replaced.items())

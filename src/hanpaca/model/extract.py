@@ -8,6 +8,7 @@ vocabulary whose old rows changed, have no low rank to cut: they are kept whole.
 vocabulary are kept as rows.
 """
 
+import errno
 import itertools
 import json
 import shutil
@@ -21,7 +22,7 @@ import torch
 from peft import LoraConfig, TaskType
 from torch import Tensor
 
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 from hanpaca.model.checkpoint import (
     PlannedTensor,
     TensorInfo,
@@ -96,6 +97,7 @@ def extract_adapter(
     Raises:
         ArtifactError: The models are not of one shape, or are the same, or `tuned` has NaN.
         RecipeError: The rank is not between 1 and the smaller side of each changed matrix.
+        ResourceError: The disk is full.
     """
     if output.exists():
         raise ArtifactError(f"{output}: already exists; remove it or give another output folder")
@@ -312,6 +314,12 @@ def _appearing(output: Path) -> Iterator[Path]:
     try:
         yield partial_folder
         partial_folder.rename(output)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ResourceError(
+            f"{output}: the disk is full; free room or choose another disk"
+        ) from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import ELEMENT_BYTES, TensorHeader, checked_shape
 
-MAX_PICKLE_BYTES = 8_000_000
+MAX_PICKLE_BYTES = 4_000_000
 """The pickle of a 7B model has about 40 kB."""
 _MAX_DIRECTORY_BYTES = 32_000_000
 _STORAGES = {
@@ -82,7 +82,7 @@ def _unpickle(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], fil
         raise ArtifactError(f"{file}: a zip archive, but not one written by torch.save")
     info = records[name]
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_PICKLE_BYTES:
-        raise ArtifactError(f"{file}: its data.pkl is compressed or over 8 MB: not torch's writing")
+        raise ArtifactError(f"{file}: its data.pkl is compressed or over 4 MB: not torch's writing")
     sizes = {path: record.file_size for path, record in records.items()}
     folder = name.removesuffix("data.pkl") + "data/"
     try:

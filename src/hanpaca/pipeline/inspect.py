@@ -36,6 +36,7 @@ _TOKENIZER_NAMES = ("tokenizer.json", "tokenizer.model")
 class AdapterFacts:
     """What an adapter is."""
 
+    variant: Literal["LoRA", "rsLoRA", "DoRA"]
     rank: int | None
     alpha: float | None
     targets: tuple[str, ...]
@@ -144,7 +145,9 @@ def _adapter(adapter: AdapterContents, hash_content: bool) -> Inspection:
     parts, settings = adapter.parts, adapter.settings
     tokenizer = open_tokenizer(adapter.path) if adapter.path.is_dir() else None
     fingerprints = _fingerprints(adapter.path, adapter.weights, tokenizer, hash_content)
+    stabilized = settings is not None and settings.rank_stabilized
     facts = AdapterFacts(
+        variant="DoRA" if parts.magnitudes else "rsLoRA" if stabilized else "LoRA",
         rank=parts.rank or (settings.rank if settings else None),
         alpha=settings.alpha if settings else None,
         targets=tuple(sorted({name.split(".")[-2] for name in parts.updates})),

@@ -9,7 +9,8 @@ QUICKSTART = Path(__file__).parents[3] / "recipes/quickstart.yaml"
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["plan", str(QUICKSTART)], ["status", "."]]
+    "arguments",
+    [["--help"], ["run", "--help"], ["plan", str(QUICKSTART)], ["status", "."], ["models"]],
 )
 def test_no_torch_is_loaded_for_help_plan_and_status(arguments: list[str]) -> None:
     """Loading torch takes seconds; these must answer in half of one."""
@@ -24,6 +25,10 @@ def test_no_torch_is_loaded_for_help_plan_and_status(arguments: list[str]) -> No
         [sys.executable, "-c", code, *arguments], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_inspecting_a_model_loads_no_torch(pico_base: Path) -> None:
+    test_no_torch_is_loaded_for_help_plan_and_status(["inspect", str(pico_base)])
 
 
 def test_an_error_is_one_line_and_its_own_status(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from transformers import LlamaForCausalLM
 from typer.testing import CliRunner
 
 from hanpaca.cli import app
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.errors import ArtifactError, RecipeError, ResourceError
+from hanpaca.model import extract
 from hanpaca.model.extract import extract_adapter, low_rank
 from hanpaca.model.fingerprint import model_fingerprint
 from hanpaca.model.merge import merge_adapter
@@ -213,6 +215,19 @@ def test_what_cannot_be_extracted_leaves_nothing_behind(
 ) -> None:
     tuned = tuned_from(base, tmp_path / "tuned", changes)
     with pytest.raises(ArtifactError, match=message):
+        extract_adapter(base, tuned, tmp_path / "adapter", rank=2)
+    assert left(tmp_path) == ["tuned"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_behind(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(extract, "write_safetensors", full)
+    tuned = tuned_from(base, tmp_path / "tuned", {Q0: random(32, 32)})
+    with pytest.raises(ResourceError, match="the disk is full"):
         extract_adapter(base, tuned, tmp_path / "adapter", rank=2)
     assert left(tmp_path) == ["tuned"]
 

@@ -95,6 +95,33 @@ def test_other_layouts_have_the_same_shape(pico_base: Path, tmp_path: Path, layo
     assert warns(found, "pickles") == (layout == "bin")
 
 
+def test_metas_files_are_a_model_and_want_their_parameters(tmp_path: Path) -> None:
+    tensors = {"tok_embeddings.weight": torch.zeros(9, 4), "norm.weight": torch.zeros(4)}
+    tensors |= {"layers.0.feed_forward.w1.weight": torch.zeros(6, 4)}
+    torch.save(tensors, tmp_path / "consolidated.00.pth")
+    found = inspect(tmp_path)
+    assert (found.kind, found.layout) == ("model", "meta")
+    assert found.shape is not None
+    assert found.shape.in_words == "1 layers, hidden size 4, vocabulary 9"
+    assert warns(found, "params.json is missing")
+    (tmp_path / "params.json").write_text('{"dim": 4}')
+    assert not warns(inspect(tmp_path), "params.json")
+
+
+@pytest.mark.parametrize(
+    ("settings_", "variant"),
+    [({}, "LoRA"), ({"use_rslora": True}, "rsLoRA"), ({"use_dora": True}, "DoRA")],
+)
+def test_variants_of_lora_are_told(
+    pico_base: Path, tmp_path: Path, settings_: dict[str, Any], variant: str
+) -> None:
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], **settings_)
+    peft.get_peft_model(load(pico_base), config).save_pretrained(str(tmp_path))
+    found = inspect(tmp_path)
+    assert found.adapter is not None
+    assert found.adapter.variant == variant
+
+
 def test_a_pickle_with_code_is_not_run(pico_base: Path, tmp_path: Path) -> None:
     class Runs:
         def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
