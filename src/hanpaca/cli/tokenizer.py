@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from hanpaca.cli.advise import advise
 from hanpaca.cli.display import print_table
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
 from hanpaca.errors import ArtifactError
@@ -71,6 +72,9 @@ def audit(
             for name, value in found.items()
         ],
     )
+
+
+tokenizer.command("advise")(advise)
 
 
 def _must_not_exist(output: Path) -> None:

@@ -13,7 +13,7 @@ What holds for every extension made here, and why:
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from hanpaca.tokenizer.guarantees import (
     misread_texts,
     recut_texts,
 )
-from hanpaca.tokenizer.merges import Merge, choose_merges, learn_merges
+from hanpaca.tokenizer.merges import Merge, choose_merges, final_uses, learn_merges
 from hanpaca.tokenizer.scripts import TargetScript, target_script
 
 # vocab.json and merges.txt say the same as tokenizer.json and would be out of date, so they stay.
@@ -109,6 +109,60 @@ def extend_byte_bpe(
     new = byte_bpe_of_spec(spec, path=old.path)
     _check(old, new, pieces=pieces, sample=sample, script=script)
     return Extension(tuple(pieces), old.next_id, _spellings(old, pieces), spec)
+
+
+@dataclass(frozen=True)
+class SizedExtension:
+    """One of several sizes learned together.
+
+    Attributes:
+        tokenizer: the extended tokenizer; not checked as a finished one is.
+        final_uses: how often each new piece occurs in the texts it was learned from.
+    """
+
+    tokenizer: ByteBPE
+    final_uses: tuple[int, ...]
+
+
+def extensions_of_sizes(
+    base: ByteBPE, texts: Iterable[str], *, sizes: Sequence[int], script: TargetScript
+) -> Iterator[SizedExtension]:
+    """Learn once, for the largest size, and make a tokenizer of each; for curves.
+
+    Where the texts are not enough for a size, the last one is as large as they allow.
+
+    Args:
+        base: the base tokenizer.
+        texts: documents or lines, read once, before this returns.
+        sizes: numbers of new pieces, growing.
+        script: the target characters.
+
+    Raises:
+        DataError: the texts have no target text.
+    """
+    runs, _ = _read_corpus(base, texts, script)
+    merges = learn_merges(
+        _pretokens(base, runs),
+        split=base.split,
+        owns_prefix=script.owns_prefix,
+        num_merges=sizes[-1],
+    )
+    return _sized(base, merges, sizes)
+
+
+def _sized(
+    base: ByteBPE, merges: Sequence[Merge], sizes: Sequence[int]
+) -> Iterator[SizedExtension]:
+    num_pieces = 0
+    for size in sizes:
+        chosen, pieces = choose_merges(merges, known=base.ids, num_pieces=size)
+        if len(pieces) == num_pieces:
+            return
+        num_pieces, uses = len(pieces), final_uses(chosen)
+        yield SizedExtension(
+            byte_bpe_of_spec(_extended_spec(base, chosen, pieces), path=base.path),
+            tuple(uses[piece] for piece in pieces),
+        )
 
 
 def write_extension(extension: Extension, base: Path, folder: Path) -> None:

@@ -104,6 +104,19 @@ def choose_merges(
     return kept, [piece for piece in dict.fromkeys(m.piece for m in kept) if piece in new]
 
 
+def final_uses(merges: Sequence[Merge]) -> Counter[str]:
+    """Count how often each piece is left standing, when all the merges have been applied.
+
+    A merge's use makes one piece, and uses up one of each part.
+    """
+    left: Counter[str] = Counter()
+    for merge in merges:
+        left[merge.piece] += merge.uses
+        left[merge.left] -= merge.uses
+        left[merge.right] -= merge.uses
+    return left
+
+
 def _words(
     pretoken: str,
     tokens: list[str],
