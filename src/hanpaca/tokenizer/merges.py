@@ -5,23 +5,19 @@ tokens. Compare Purason et al., "Teaching Old Tokenizers New Words" (arXiv 2512.
 are the limit to one script, whole characters, and the choice by number of uses.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
 from hanpaca.tokenizer.byte_bpe import BYTE_TO_CHARACTER, bytes_of_piece
+from hanpaca.tokenizer.pair_training import train_pairs
 
 _MIN_USES = 2  # a piece used once in the corpus teaches its row nothing
-_MAX_ATOMS = 16  # longest piece, in base tokens or whole characters: keeps boilerplate out
+_MAX_ATOMS = 15  # longest piece, in base tokens or whole characters: keeps boilerplate out
 # Merges into entries that the base has but cannot reach cost no row (678 in Llama 3), so train a
 # few more than asked for.
 _SPARE_MERGES = 1024
-_FIRST_CODE = 0x10000  # no white space from here up, and room for a million atoms
-_CHUNK_CHARACTERS = 40_000
-_BATCH_WORDS = 10_000
+_FIRST_CODE = 0x10000  # room for a million atoms
 _CONTINUATION = frozenset(BYTE_TO_CHARACTER[byte] for byte in range(0x80, 0xC0))
 
 Word = tuple[str, ...]
@@ -179,67 +175,14 @@ def _joins(words: Mapping[Word, int], limit: int) -> list[Merge]:
     atoms = sorted({atom for word in long for atom in word})
     code = {atom: chr(_FIRST_CODE + i) for i, atom in enumerate(atoms)}
     coded = [("".join(map(code.__getitem__, word)), count) for word, count in long.items()]
-    pairs = _train(coded, len(atoms) + limit)
-    uses = _count_uses(coded, list(code.values()), pairs)
+    joined = train_pairs(
+        coded,
+        list(code.values()),
+        num_made=limit,
+        min_uses=_MIN_USES,
+        max_letters=_MAX_ATOMS,
+    )
     table = {ord(letter): atom for atom, letter in code.items()}
     return [
-        Merge(left.translate(table), right.translate(table), count)
-        for (left, right), count in zip(pairs, uses, strict=True)
+        Merge(left.translate(table), right.translate(table), uses) for left, right, uses in joined
     ]
-
-
-def _train(coded: list[tuple[str, int]], vocab_size: int) -> list[tuple[str, str]]:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=_MIN_USES,
-        max_token_length=_MAX_ATOMS,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(_chunks(coded), trainer)
-    merges = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [(left, right) for left, right in merges]
-
-
-def _chunks(coded: list[tuple[str, int]]) -> Iterator[str]:
-    """Join repeated words into lines of bounded length: the trainer takes no counts."""
-    line: list[str] = []
-    size = 0
-    for word, count in coded:
-        per_line = _CHUNK_CHARACTERS // len(word) + 1
-        for start in range(0, count, per_line):
-            copies = min(per_line, count - start)
-            line += [word] * copies
-            size += len(word) * copies
-            if size > _CHUNK_CHARACTERS:
-                yield " ".join(line)
-                line, size = [], 0
-    yield " ".join(line)
-
-
-def _count_uses(
-    coded: list[tuple[str, int]], letters: list[str], pairs: list[tuple[str, str]]
-) -> list[int]:
-    """Count the applications of each merge by one encoding pass.
-
-    Each token counts its own last merge once, and one application of a merge used up one of each
-    part; so walking back from the last merge gives every count without replaying the training.
-    """
-    entries = [*letters, *(left + right for left, right in pairs)]
-    ids = {entry: i for i, entry in enumerate(dict.fromkeys(entries))}
-    tokenizer = Tokenizer(models.BPE(vocab=ids, merges=pairs))
-    made = [0] * len(ids)
-    for start in range(0, len(coded), _BATCH_WORDS):
-        batch = coded[start : start + _BATCH_WORDS]
-        encoded = tokenizer.encode_batch_fast([word for word, _ in batch])
-        for encoding, (_, count) in zip(encoded, batch, strict=True):
-            for token in encoding.ids:
-                made[token] += count
-    uses = []
-    for left, right in reversed(pairs):
-        count = made[ids[left + right]]
-        made[ids[left]] += count
-        made[ids[right]] += count
-        uses.append(count)
-    return uses[::-1]
