@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from hanpaca.cli.advise import advise
 from hanpaca.cli.audit import audit
 from hanpaca.cli.compare import compare, show
 from hanpaca.cli.tools import Encoding, Output, TextField, read_texts
@@ -71,6 +72,7 @@ tokenizer.command("audit")(audit)
 tokenizer.command("show")(show)
 tokenizer.command("compare")(compare)
 tokenizer.command("train")(train)
+tokenizer.command("advise")(advise)
 
 
 @tokenizer.command("merge-sp")

@@ -16,7 +16,7 @@ letters that English has at all occur in a few megabytes, other English nearly a
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from hanpaca.tokenizer.guarantees import (
     misread_texts,
     recut_texts,
 )
-from hanpaca.tokenizer.merges import Merge, choose_merges, learn_merges
+from hanpaca.tokenizer.merges import Merge, choose_merges, final_uses, learn_merges
 from hanpaca.tokenizer.probe import PROBE
 from hanpaca.tokenizer.reading import open_tokenizer
 from hanpaca.tokenizer.scripts import Punctuation, TargetScript, target_script
@@ -133,18 +133,60 @@ def extend_tokenizer(
         raise DataError(f"the texts have no {'/'.join(script.names)} characters: give other texts")
     runs.update(dict.fromkeys(required, 0))
     avoid = forbidden_pieces(cut(old, wishes.protected))
-    merges = learn_merges(
-        _words(old, runs),
-        owns_prefix=script.owns_prefix if old.half_characters else None,
-        num_merges=num_pieces,
-        avoid=avoid,
-    )
-    merges = [m for m in merges if m.piece not in avoid and _is_target(m.piece, script)]
+    merges = _learn(old, runs, script=script, num_pieces=num_pieces, avoid=avoid)
     new, pieces = _grow(old, merges, num_pieces, required)
     _check(old, new, pieces=pieces, required=required, script=script, sample=sample)
     _check_protected(old, new, wishes.protected)
     spellings = old.spell([new.surface(piece) for piece in pieces])
     return Extension(tuple(pieces), old.next_id, tuple(map(tuple, spellings)), new)
+
+
+@dataclass(frozen=True)
+class SizedExtension:
+    """One of several sizes learned together.
+
+    Attributes:
+        tokenizer: the extended tokenizer; not checked as a finished one is.
+        final_uses: how often each new piece occurs in the texts it was learned from.
+    """
+
+    tokenizer: Base
+    final_uses: tuple[int, ...]
+
+
+def extensions_of_sizes(
+    base: Base, texts: Iterable[str], *, sizes: Sequence[int], script: TargetScript
+) -> Iterator[SizedExtension]:
+    """Learn once, for the largest size, and make a tokenizer of each; for curves.
+
+    Where the texts are not enough for a size, the last one is as large as they allow.
+
+    Args:
+        base: the base tokenizer.
+        texts: documents or lines, read once, before this returns.
+        sizes: numbers of new pieces, growing.
+        script: the target characters.
+
+    Raises:
+        DataError: the texts have no target text.
+    """
+    runs, _ = count_runs(base, texts, script)
+    if not runs:
+        raise DataError(f"the texts have no {'/'.join(script.names)} characters: give other texts")
+    merges = _learn(base, runs, script=script, num_pieces=sizes[-1], avoid=set())
+    return _sized(base, merges, sizes)
+
+
+def _sized(base: Base, merges: Sequence[Merge], sizes: Sequence[int]) -> Iterator[SizedExtension]:
+    known = {base.surface(piece) for piece in base.ids}
+    num_pieces = 0
+    for size in sizes:
+        chosen = choose_merges(merges, known=known, num_pieces=size)
+        if len(chosen.pieces) == num_pieces:
+            return
+        num_pieces, uses = len(chosen.pieces), final_uses(chosen.merges)
+        new, _ = base.extended([merge.parts for merge in chosen.merges], chosen.pieces)
+        yield SizedExtension(new, tuple(uses[piece] for piece in chosen.pieces))
 
 
 def write_extension(extension: Extension, base: Path, folder: Path) -> None:
@@ -191,6 +233,23 @@ def _refuse_foreign_tokens(base: Base) -> None:
                 f"have it; new pieces start at id {base.next_id} and would collide: take it out, "
                 f"or put it into {base.path.name} first"
             )
+
+
+def _learn(
+    base: Base,
+    runs: Mapping[str, int],
+    *,
+    script: TargetScript,
+    num_pieces: int,
+    avoid: Container[bytes],
+) -> list[Merge]:
+    merges = learn_merges(
+        _words(base, runs),
+        owns_prefix=script.owns_prefix if base.half_characters else None,
+        num_merges=num_pieces,
+        avoid=avoid,
+    )
+    return [m for m in merges if m.piece not in avoid and _is_target(m.piece, script)]
 
 
 def _words(base: Base, runs: Counter[str]) -> Iterator[tuple[list[bytes], int]]:

@@ -120,6 +120,19 @@ def choose_merges(
     return Chosen(kept, [piece for piece in pieces if piece in choice.new])
 
 
+def final_uses(merges: Iterable[Merge]) -> Counter[bytes]:
+    """Count how often each piece is left standing, when all the merges have been applied.
+
+    A merge's use makes one piece, and uses up one of each part.
+    """
+    left: Counter[bytes] = Counter()
+    for merge in merges:
+        left[merge.piece] += merge.uses
+        for part in merge.parts:
+            left[part] -= merge.uses
+    return left
+
+
 class _Choice:
     """Merges taken so far, by number, and the new pieces that they make."""
 
