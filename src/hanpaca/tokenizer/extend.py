@@ -237,7 +237,7 @@ def _refuse_foreign_tokens(base: Base) -> None:
 
 def _learn(
     base: Base,
-    runs: Mapping[str, int],
+    runs: Counter[str],
     *,
     script: TargetScript,
     num_pieces: int,
