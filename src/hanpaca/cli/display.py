@@ -48,9 +48,9 @@ class StageDisplay:
         self.last_plain = 0.0
         self.last_stage = ""
         self.progress = Progress(
-            TextColumn("{task.description:14}"),
+            TextColumn("{task.description:14}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[message]}"),
+            TextColumn("{task.fields[message]}", markup=False),
             console=errors,
             transient=True,
         )
