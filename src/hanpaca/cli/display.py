@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 
@@ -118,7 +119,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for number in range(1, len(header)):
         table.columns[number].justify = "right"
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console = results if sys.stdout.isatty() else Console(width=120, highlight=False)
     console.print(table)
 

@@ -27,7 +27,7 @@ def test_a_log_gets_a_line_when_something_begins_ends_or_is_due(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = [1_000.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hanpaca.cli.display.time.monotonic", lambda: now[0])
     with console(monkeypatch, terminal=False) as screen, StageDisplay(ESTIMATES) as shown:
         for seconds, update in (
             (0, Update("05-data", "starting", 0.0)),
@@ -102,16 +102,17 @@ def test_minutes(seconds: float, text: str) -> None:
 def test_a_table_is_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal rich takes 80 columns for granted and cuts the rest."""
     name = "a-very-long-name-" * 5
-    print_table(("model", "bits"), [(name, "1.25"), ("short", "10.5")])
+    print_table(("model", "bits"), [(name, "1.25"), ("[red]a[/b]", "10.5")])
     out = capsys.readouterr().out
     assert name in out
+    assert "[red]a[/b]" in out, "a folder's name is no markup"
     assert re.search(r"│ +1\.25 │", out)
     assert re.search(r"│ +10\.5 │", out)
 
 
 def test_bytes_are_told_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("hanpaca.cli.display.time.monotonic", lambda: now[0])
     with console(monkeypatch, terminal=False) as screen:
         tell = byte_counter("merging [x]")
         for done in range(1, 11):
