@@ -12,7 +12,7 @@ from hanpaca.data.conversations import CHATML, IGNORED, Message, encode_conversa
 from hanpaca.data.pack import Blocks, Sequence_, document_sequence, pack
 from hanpaca.model.attention import use_grouped_attention
 from hanpaca.model.load import CausalLM, load_model, load_tokenizer
-from hanpaca.model.lora import add_lora, add_new_rows, adapter_state, trainable_groups
+from hanpaca.model.lora import adapter_state, add_lora, add_new_rows, trainable_groups
 from hanpaca.model.loss import NextTokenLoss
 from hanpaca.training.train import BlockDataset
 
@@ -64,7 +64,7 @@ def check(base: Path, sequences: list[Sequence_]) -> None:
     assert count > 0
     torch.testing.assert_close(packed_loss, nats / count, rtol=1e-5, atol=1e-5)
     packed_loss.backward()
-    (nats / count).backward()
+    (nats / count).backward()  # type: ignore[no-untyped-call]
     for one, other in zip(parameters(packed), parameters(alone), strict=True):
         assert one.grad is not None
         assert other.grad is not None
@@ -103,11 +103,11 @@ def test_conversations(talks: list[list[str]], base: Path) -> None:
 
     sequences = [
         encode_conversation(
-            [
+            tuple(
                 turn
                 for text in texts
                 for turn in (Message("user", text), Message("assistant", text))
-            ],
+            ),
             render=render,
             encode=lambda text: list(tokenizer.encode(text, add_special_tokens=False)),
         )
