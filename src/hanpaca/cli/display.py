@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -49,9 +50,9 @@ class StageDisplay:
         self.last_plain = 0.0
         self.last_stage = ""
         self.progress = Progress(
-            TextColumn("{task.description:14}"),
+            TextColumn("{task.description:14}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[message]}"),
+            TextColumn("{task.fields[message]}", markup=False),
             console=errors,
             transient=True,
         )
@@ -120,7 +121,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> 
         coloured = any(isinstance(row[number], Text) for row in rows)
         table.columns[number].justify = "left" if coloured else "right"
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console = results if sys.stdout.isatty() else Console(width=120, highlight=False)
     console.print(table)
 

@@ -26,6 +26,8 @@ CONVERSATIONS, QUESTIONS = "conversations.jsonl", "questions.jsonl"
 _IDIOMS = "builtin:idioms"
 _DOCSTRINGS = "builtin:docstrings"
 _HELDOUT_REPLAY_CHARACTERS = 200_000
+MIN_MEASURED = 2
+"""Texts that an evaluation needs: with one there is no error bar."""
 
 
 def external_inputs(recipe: Recipe) -> list[Artifact]:
@@ -100,8 +102,11 @@ def _documents(
     if idioms and _IDIOMS in names:
         learned += idioms.documents
         heldout += idioms.heldout_documents
-    if not heldout:
-        raise DataError("data.heldout_documents: nothing is held out to measure on; set it above 0")
+    if len(heldout) < MIN_MEASURED:
+        raise DataError(
+            f"data.heldout_documents: {len(heldout)} held out, but at least {MIN_MEASURED} are "
+            "needed to measure on: set it higher"
+        )
     return learned, heldout
 
 
@@ -134,16 +139,16 @@ def _replay(recipe: Recipe, seed: int) -> tuple[list[str], list[str]]:
     own = _read_texts(recipe, names)
     learned: list[str] = []
     heldout: list[str] = []
-    if own:
+    if len(own) > MIN_MEASURED:
         random.Random(seed).shuffle(own)
-        size = 0
-        while own and size < min(_HELDOUT_REPLAY_CHARACTERS, sum(map(len, own)) / 10):
+        size, most = 0, min(_HELDOUT_REPLAY_CHARACTERS, sum(map(len, own)) / 10)
+        while len(own) > 1 and (len(heldout) < MIN_MEASURED or size < most):
             heldout.append(own.pop())
             size += len(heldout[-1])
-        learned = own
+    learned += own
     if _DOCSTRINGS in names:
         learned += docstring_prose(REPLAY_PACKAGES)
-    # English is measured even where the recipe replays none.
+    # English is measured even where the recipe replays none, or next to none.
     if not heldout:
         heldout = docstring_prose(HELDOUT_PACKAGES)
         random.Random(seed).shuffle(heldout)

@@ -180,10 +180,13 @@ def _material(job: Job) -> Material:
 
 
 def _up_to(texts: Sequence[str], num_characters: int) -> list[str]:
-    """The first texts, until there are enough characters; a text longer than 2,000 is cut."""
+    """The first texts, until there are enough characters; a text longer than 2,000 is cut.
+
+    Two at least: with one there is no error bar.
+    """
     kept: list[str] = []
     for text in texts:
-        if sum(map(len, kept)) >= num_characters:
+        if len(kept) >= data.MIN_MEASURED and sum(map(len, kept)) >= num_characters:
             break
         kept.append(text[:2_000])
     return kept

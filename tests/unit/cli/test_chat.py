@@ -4,6 +4,7 @@ Its layers do nothing and its head says which token follows which, so it writes 
 Chinese characters, three tokens each, as SmolLM2 writes the rarer ones.
 """
 
+import itertools
 import os
 import pty
 import re
@@ -14,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def scripted_model(tokenizer: Path, folder: Path, *, last: str) -> Path:
         layer.post_attention_layernorm.weight.fill_(1)
         model.model.embed_tokens.weight.copy_(torch.eye(vocab_size, size))
         model.lm_head.weight.zero_()
-        for token, following in pairwise(ids):
+        for token, following in itertools.pairwise(ids):
             model.lm_head.weight[following, token] = 10
     model.bfloat16().save_pretrained(folder)
     file = folder.with_suffix(".gguf")

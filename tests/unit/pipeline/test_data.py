@@ -126,7 +126,7 @@ def test_every_encoding_and_line_end_gives_the_same_text(
     # Big5 writes traditional characters only.
     documents = ["白日依山盡，黃河入海流。", "欲窮千里目，更上一層樓。", "春眠不覺曉。"]
     (own / "zh.txt").write_bytes((newline * 2).join(documents).encode(encoding))
-    work(encoding=encoding.removesuffix("-sig"), heldout_documents=1)
+    work(encoding=encoding.removesuffix("-sig"), heldout_documents=2)
     assert sorted(all_documents(stage)) == sorted(documents)
 
 
@@ -138,7 +138,7 @@ def test_a_folder_of_every_format_is_read(work: Work, own: Path, stage: Path) ->
     rows = [json.dumps({"content": text}, ensure_ascii=False) for text in ("四\n段", "五段")]
     (folder / "c.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (folder / "d.csv").write_text("not,text", encoding="utf-8")
-    work(text=["corpus"], text_field="content", heldout_documents=1)
+    work(text=["corpus"], text_field="content", heldout_documents=2)
     assert sorted(all_documents(stage)) == sorted(["一段。", "二段。", "# 三段", "四\n段", "五段"])
 
 
@@ -186,6 +186,23 @@ def test_english_is_measured_even_where_none_is_replayed(work: Work, stage: Path
     assert metrics["num_heldout_replay_characters"] > 1_000
 
 
+@pytest.mark.parametrize("num_texts", [1, 2, 3, 5])
+def test_a_little_replay_is_learned_and_two_texts_are_measured(
+    num_texts: int, work: Work, own: Path, stage: Path
+) -> None:
+    """With one text there is no error bar: the evaluation failed after all the training."""
+    replay = [f"{name} " * 50 for name in ("one", "two", "three", "four", "five")[:num_texts]]
+    (own / "en.txt").write_text("\n\n".join(replay), encoding="utf-8")
+    work()
+    learned, heldout = texts(stage, data.REPLAY, data.REPLAY_HELDOUT)
+    assert learned
+    assert len(heldout) >= 2
+    assert not set(learned) & set(heldout)
+    stripped = {text.strip() for text in replay}
+    assert set(learned) <= stripped
+    assert (set(heldout) <= stripped) == (num_texts > 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -202,7 +219,8 @@ def test_english_is_measured_even_where_none_is_replayed(work: Work, stage: Path
         ({"text": ["latin.txt"]}, r"latin\.txt:1: byte 0xe9"),
         ({"text": ["gb.txt"]}, r"gb\.txt:1: .*set `encoding: gb18030`"),
         ({"encoding": "no-such"}, "encoding 'no-such' is unknown"),
-        ({"heldout_documents": 0}, "heldout_documents: nothing is held out"),
+        ({"heldout_documents": 0}, "heldout_documents: 0 held out, but at least 2"),
+        ({"heldout_documents": 1}, "heldout_documents: 1 held out, but at least 2"),
         ({"heldout_documents": 40}, "40 cannot be held out of 40; lower it or give more data"),
         ({"heldout_questions": 12}, "12 cannot be held out of 12"),
     ],

@@ -1,0 +1,124 @@
+"""What is shown at a terminal and what is written to a log."""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from rich.console import Console
+
+from hanpaca.cli import display
+from hanpaca.cli.display import StageDisplay, byte_counter, minutes, print_table
+from hanpaca.pipeline.job import Update
+
+ESTIMATES = {"05-data": 10.0, "30-pretrain": 100.0, "80-eval": 20.0}
+
+
+@contextmanager
+def console(monkeypatch: pytest.MonkeyPatch, *, terminal: bool) -> Iterator[io.StringIO]:
+    screen = io.StringIO()
+    made = Console(file=screen, force_terminal=terminal, width=100, highlight=False)
+    monkeypatch.setattr(display, "errors", made)
+    yield screen
+
+
+def test_a_log_gets_a_line_when_something_begins_ends_or_is_due(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [1_000.0]
+    monkeypatch.setattr("hanpaca.cli.display.time.monotonic", lambda: now[0])
+    with console(monkeypatch, terminal=False) as screen, StageDisplay(ESTIMATES) as shown:
+        for seconds, update in (
+            (0, Update("05-data", "starting", 0.0)),
+            (1, Update("05-data", "reading", 0.5)),
+            (1, Update("05-data", "done", 1.0)),
+            (0, Update("30-pretrain", "step 1/9", 1 / 9, seconds_left=80)),
+            (5, Update("30-pretrain", "step 2/9", 2 / 9, seconds_left=70)),
+            (6, Update("30-pretrain", "step 3/9", 3 / 9, seconds_left=60)),
+        ):
+            now[0] += seconds
+            shown.tell(update)
+    assert screen.getvalue().splitlines() == [
+        "05-data        starting · 0:10 left here, 2:10 in all",
+        "05-data        done · 0:00 left here, 2:00 in all",
+        "30-pretrain    step 1/9 · 1:20 left here, 1:40 in all",
+        "30-pretrain    step 3/9 · 1:00 left here, 1:20 in all",
+    ]
+
+
+def test_a_terminal_gets_one_line_that_is_drawn_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with console(monkeypatch, terminal=True) as screen:
+        with StageDisplay(ESTIMATES) as shown:
+            for step in range(50):
+                shown.tell(Update("30-pretrain", f"step {step}/50", step / 50))
+            shown.tell(Update("30-pretrain", "done", 1.0))
+            shown.tell(Update("80-eval", "already done", 1.0))
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue())
+    kept = [line.strip() for line in text.replace("\r", "\n").splitlines()]
+    assert [line for line in kept if re.fullmatch(r"\d\d-\w+ +(already )?done", line)] == [
+        "30-pretrain    done",
+        "80-eval        already done",
+    ]
+    assert "\x1b[?25h" in screen.getvalue(), "the cursor is shown again"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_sample_is_shown_as_it_is(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Square brackets are no markup, and control characters do not reach the terminal."""
+    sample = "[bold]山[/nope] \x1b[2J"
+    with console(monkeypatch, terminal=terminal) as screen:
+        with StageDisplay({}) as shown:
+            shown.tell(Update("30-pretrain", "step [1]", 0.5, sample=sample))
+        assert f"30-pretrain writes: {sample!r}" in screen.getvalue()
+        assert "\x1b[2J" not in screen.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_file_name_is_no_markup(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with console(monkeypatch, terminal=terminal) as screen:
+        with StageDisplay({}) as shown:
+            shown.tell(Update("base", "Dequantizing [red]a[/b].gguf"))
+        assert "Dequantizing [red]a[/b].gguf" in screen.getvalue()
+
+
+def test_the_last_stage_tells_its_own_time_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    with console(monkeypatch, terminal=False) as screen, StageDisplay(ESTIMATES) as shown:
+        shown.tell(Update("80-eval", "measuring", 0.25))
+        shown.tell(Update("80-eval", "done", 1.0))
+    assert screen.getvalue().splitlines() == [
+        "80-eval        measuring · 0:15 left here, 0:15 in all",
+        "80-eval        done",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (59.9, "0:59"), (60, "1:00"), (3_725, "62:05")]
+)
+def test_minutes(seconds: float, text: str) -> None:
+    assert minutes(seconds) == text
+
+
+def test_a_table_is_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a terminal rich takes 80 columns for granted and cuts the rest."""
+    name = "a-very-long-name-" * 5
+    print_table(("model", "bits"), [(name, "1.25"), ("[red]a[/b]", "10.5")])
+    out = capsys.readouterr().out
+    assert name in out
+    assert "[red]a[/b]" in out, "a folder's name is no markup"
+    assert re.search(r"│ +1\.25 │", out)
+    assert re.search(r"│ +10\.5 │", out)
+
+
+def test_bytes_are_told_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("hanpaca.cli.display.time.monotonic", lambda: now[0])
+    with console(monkeypatch, terminal=False) as screen:
+        tell = byte_counter("merging [x]")
+        for done in range(1, 11):
+            now[0] += 0.5
+            tell(done * 1_000_000, 10_000_000)
+    assert screen.getvalue().splitlines() == [
+        "merging [x]: 5 of 10 MB",
+        "merging [x]: 10 of 10 MB",
+    ]
