@@ -121,7 +121,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> 
         coloured = any(isinstance(row[number], Text) for row in rows)
         table.columns[number].justify = "left" if coloured else "right"
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     console = results if sys.stdout.isatty() else Console(width=120, highlight=False)
     console.print(table)
 
