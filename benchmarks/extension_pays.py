@@ -14,7 +14,6 @@ characters, and where they cross.
 
 import argparse
 import json
-import math
 import platform
 import tempfile
 import time
@@ -219,14 +218,12 @@ def mixture_of_characters(
     return mixture_nn
 
 
-def prepared(material: Material, arm: Arm, folder: Path) -> tuple[CausalLM, float]:
-    """The model ready to train, its tokenizer in `folder`, and seconds spent on fitting rows."""
+def prepared(material: Material, arm: Arm, folder: Path) -> CausalLM:
+    """The model ready to train; its tokenizer is written into `folder`."""
     spellings = extended(material, arm.num_pieces, folder)
     model = load_model(material.base, dtype=faster_dtype())
-    began = time.perf_counter()
     if spellings:
         rows = start_rows(model, material, arm, folder, spellings)
-        fit_seconds = time.perf_counter() - began
         grow_model(
             model,
             folder,
@@ -235,14 +232,12 @@ def prepared(material: Material, arm: Arm, folder: Path) -> tuple[CausalLM, floa
             output_rows=rows[1],
         )
         model = load_model(folder, dtype=faster_dtype())
-    else:
-        fit_seconds = 0.0
     torch.manual_seed(0)
     add_lora(model, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
     if spellings:
         add_new_rows(model, len(spellings))
     use_grouped_attention(model)
-    return model, fit_seconds
+    return model
 
 
 def blocks_of(material: Material, folder: Path, num_blocks: int) -> Blocks:
@@ -306,7 +301,7 @@ def run_arm(material: Material, arm: Arm) -> dict[str, Any]:
     """Train one arm and measure it on the way."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model, fit_seconds = prepared(material, arm, folder)
+        model = prepared(material, arm, folder)
         tokenizer = load_tokenizer(folder)
         first_id = len(load_tokenizer(material.base))
         if arm.shared:
@@ -336,7 +331,6 @@ def run_arm(material: Material, arm: Arm) -> dict[str, Any]:
         score = bits(model, tokenizer, material.heldout, han=True)
     return {
         "arm": asdict(arm),
-        "fit_seconds": round(fit_seconds, 1),
         "tokens_per_han_character": round(score.tokens_per_character, 4),
         "english_at_end": round(english, 4),
         "points": points,
@@ -356,17 +350,28 @@ def time_steps(material: Material, rounds: int) -> dict[str, float]:
     for _ in range(rounds):
         for size in SIZES:
             with tempfile.TemporaryDirectory() as name:
-                model, _ = prepared(material, Arm(size, method="mean"), Path(name))
+                model = prepared(material, Arm(size, method="mean"), Path(name))
                 blocks = blocks_of(material, Path(name), 8)
                 found[size] += train(model, blocks, Arm(size), lambda step: None, 4)[1:]
     return {str(size): round(median(values), 4) for size, values in found.items()}
 
 
-def seconds_of(entry: dict[str, Any], step: float, step_seconds: dict[str, float]) -> float:
+def time_output_fit(material: Material) -> float:
+    """Seconds that fitting the output rows takes before training."""
+    seconds = []
+    for arm in (Arm(1000, fit_output_passes=1), Arm(1000)):
+        with tempfile.TemporaryDirectory() as name:
+            began = time.perf_counter()
+            prepared(material, arm, Path(name))
+            seconds.append(time.perf_counter() - began)
+    return round(seconds[0] - seconds[1], 1)
+
+
+def seconds_of(entry: dict[str, Any], step: float, result: dict[str, Any]) -> float:
     """Training time up to a step; fitting rows before counts."""
     arm = entry["arm"]
-    each = step_seconds[str(arm["num_pieces"])] * arm["batch_blocks"] / 2
-    return float(entry["fit_seconds"] + step * each)
+    each = result["seconds_per_step"][str(arm["num_pieces"])] * arm["batch_blocks"] / 2
+    return float(arm["fit_output_passes"] * result["output_fit_seconds"] + step * each)
 
 
 def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:
@@ -377,49 +382,53 @@ def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:
     return None
 
 
-def power_law(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """Fit bits = a + b log2(x) to the later points, to say where two lines would meet."""
-    late = [(math.log2(x), y) for x, y in points if x > 0][-4:]
-    x_mean, y_mean = (sum(values) / len(late) for values in zip(*late, strict=True))
-    slope = sum((x - x_mean) * (y - y_mean) for x, y in late) / sum(
-        (x - x_mean) ** 2 for x, _ in late
-    )
-    return y_mean - slope * x_mean, slope
+def crossing(
+    plain: Sequence[tuple[float, float]], extended: Sequence[tuple[float, float]], last: int
+) -> float:
+    """Where two curves meet if each goes on as a line through its `last` points over log x."""
+
+    def line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+        logs = np.log2([x for x, _ in points[-last:]])
+        slope, start = np.polyfit(logs, [y for _, y in points[-last:]], 1)
+        return float(start), float(slope)
+
+    (plain_start, plain_slope), (start, slope) = line(plain), line(extended)
+    return float(2 ** ((start - plain_start) / (plain_slope - slope)))
 
 
 def report(result: dict[str, Any]) -> None:
     """Print the table, draw the plots, and say where lines cross."""
-    step_seconds = result["seconds_per_step"]
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {"seconds": {}, "characters": {}}
     base_ratio = result["arms"]["N=0"]["tokens_per_han_character"]
     for name, entry in result["arms"].items():
         curves["seconds"][name] = [
-            (seconds_of(entry, p["step"], step_seconds), p["zh"]) for p in entry["points"]
+            (seconds_of(entry, p["step"], result), p["zh"]) for p in entry["points"]
         ]
         curves["characters"][name] = [(p["characters"], p["zh"]) for p in entry["points"]]
         at_60 = value_at(curves["seconds"][name], 60.0)
         at_8k = value_at(curves["characters"][name], 8_000)
         entry["summary"] = {
-            "speed": round(base_ratio / entry["tokens_per_han_character"], 2),
+            "fewer_tokens": round(base_ratio / entry["tokens_per_han_character"], 2),
             "zh_at_start": entry["points"][0]["zh"],
             "zh_at_60_seconds": at_60 and round(at_60, 3),
             "zh_at_8000_characters": at_8k and round(at_8k, 3),
             "english_at_end": entry["english_at_end"],
         }
-        print(f"{name:44}", entry["summary"])
+        print(f"{name:34}", entry["summary"])
+    result["crossing"] = {
+        f"{axis}, through the last {last} points": float(
+            f"{crossing(lines['N=0'], lines['N=1000'], last):.2g}"
+        )
+        for axis, lines in curves.items()
+        for last in (3, 4)
+    }
+    print(result["crossing"])
     for axis, lines in curves.items():
-        plain = power_law(lines["N=0"])
-        longest = power_law(lines["N=1000"])
-        # a + b x = a' + b' x, in log2 of the axis
-        meet = (longest[0] - plain[0]) / (plain[1] - longest[1])
-        result[f"crossing_log2_{axis}"] = round(meet, 1)
-        result[f"slope_{axis}"] = {"N=0": round(plain[1], 4), "N=1000": round(longest[1], 4)}
         chosen = [(name, line) for name, line in lines.items() if "," not in name]
         svg = line_chart(
             f"Held-out bits per character over {axis}", chosen, x_name=axis, y_name="bits/char"
         )
         Path(str(PLOT).format(axis)).write_text(svg, encoding="utf-8")
-    print({k: v for k, v in result.items() if k.startswith(("crossing", "slope"))})
 
 
 def main() -> None:
@@ -439,7 +448,9 @@ def main() -> None:
                     result["arms"][arm.name] = run_arm(material, arm)
                     RESULT.write_text(json.dumps(result, indent=1) + "\n")
         case "time":
-            result["seconds_per_step"] = time_steps(read_material(options.run), options.rounds)
+            material = read_material(options.run)
+            result["seconds_per_step"] = time_steps(material, options.rounds)
+            result["output_fit_seconds"] = time_output_fit(material)
         case _:
             report(result)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
