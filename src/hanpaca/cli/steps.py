@@ -1,4 +1,4 @@
-"""Commands that train or measure on the user's own files: pretrain, sft, eval, bakeoff."""
+"""Commands that train or measure on the user's own files: grow, pretrain, sft, eval, bakeoff."""
 
 import json
 import shutil
@@ -12,8 +12,9 @@ import typer
 
 from hanpaca.cli.display import errors, minutes, print_table
 from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, read_texts
+from hanpaca.cli.whole import written_whole
 from hanpaca.errors import ArtifactError, DataError
-from hanpaca.recipe import PretrainSection, SftSection, load_section
+from hanpaca.recipe import PretrainSection, RowsSection, SftSection, load_section
 
 if TYPE_CHECKING:
     from hanpaca.pipeline.bakeoff import BakeoffTexts
@@ -28,9 +29,38 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="A setting as in the recipe, such as learning_rate=1e-4."),
 ]
+Extended = Annotated[Path, typer.Option(help="Folder of the base's extended tokenizer.")]
 Kind = TypeVar("Kind", PretrainSection, SftSection)
 _PROBED = 16
 _MEASURED_DOCUMENTS = 50
+
+
+def grow(
+    base: BaseFolder,
+    extended: Extended,
+    text: Texts,
+    output: Output,
+    seed: Seed = 0,
+    settings: Settings = None,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
+) -> None:
+    """Give a model the rows of its extended tokenizer's new pieces; every old row stays."""
+    from hanpaca.pipeline.base import grow_base
+
+    section = load_section(RowsSection, {}, settings or [])
+    spellings = _new_spellings(base, extended)
+    texts = list(read_texts(text, encoding=encoding, text_field=text_field))
+    with written_whole(output) as partial:
+        partial.mkdir()
+        found = grow_base(
+            base, extended, spellings, texts, settings=section, seed=seed, folder=partial
+        )
+    head = "tied" if found["tied"] else "with rows of its own"
+    print(
+        f"{output}: {found['num_new_rows']} new rows after {found['num_old_rows']}, head {head}; "
+        f"train them with --new-rows {found['num_new_rows']}"
+    )
 
 
 def pretrain(
@@ -132,7 +162,7 @@ def evaluate(
 
 def bakeoff(
     base: BaseFolder,
-    extended: Annotated[Path, typer.Option(help="Folder of the extended tokenizer.")],
+    extended: Extended,
     text: Texts,
     protected: Annotated[
         list[Path] | None, typer.Option(help="Text of the old language; repeatable.")
@@ -149,12 +179,8 @@ def bakeoff(
     """Try the starts of new rows on your base and text, and name the best."""
     from hanpaca.pipeline.bakeoff import bake_off, candidates
     from hanpaca.pipeline.formats import read_config
-    from hanpaca.tokenizer import open_tokenizer
-    from hanpaca.tokenizer.vocabulary import new_spellings
 
-    spellings = new_spellings(open_tokenizer(base), open_tokenizer(extended))
-    if not spellings:
-        raise ArtifactError(f"{extended}: has no piece that {base} has not")
+    spellings = _new_spellings(base, extended)
     untied = untie or not read_config(base).get("tie_word_embeddings", False)
     with tempfile.TemporaryDirectory(prefix="hanpaca-bakeoff-") as scratch:
         scores = bake_off(
@@ -177,6 +203,16 @@ def bakeoff(
     header = ("rows", "bits/char at start", f"after {num_tokens} tokens", "old language at the end")
     print_table(header, rows)
     print(f"Best: {scores[0].name}")
+
+
+def _new_spellings(base: Path, extended: Path) -> list[list[int]]:
+    from hanpaca.tokenizer import open_tokenizer
+    from hanpaca.tokenizer.vocabulary import new_spellings
+
+    spellings = new_spellings(open_tokenizer(base), open_tokenizer(extended))
+    if not spellings:
+        raise ArtifactError(f"{extended}: has no piece that {base} has not")
+    return spellings
 
 
 def _bakeoff_texts(text: list[Path], protected: list[Path]) -> "BakeoffTexts":

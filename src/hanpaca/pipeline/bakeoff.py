@@ -10,14 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hanpaca.evals.bits import TextScore
-from hanpaca.model.load import load_model, load_tokenizer
 from hanpaca.model.merge import merge_adapter
-from hanpaca.model.rows import Spelling, grow_model
-from hanpaca.pipeline.base import check_old_rows
+from hanpaca.model.rows import Spelling
+from hanpaca.pipeline.base import grow_base
 from hanpaca.pipeline.evaluate import score_folder
 from hanpaca.pipeline.pretrain import PretrainTexts, pretrain_on
-from hanpaca.pipeline.rows import Growth, start_rows
-from hanpaca.pipeline.tokenizer import copy_tokenizer
 from hanpaca.recipe import PretrainSection, RowsSection
 
 MOST_FORGETTING = 1.02
@@ -97,7 +94,9 @@ def bake_off(
     for name, rows in settings.items():
         folder = scratch / "candidate"
         shutil.rmtree(folder, ignore_errors=True)
-        grown = _grow(base, extended, spellings, texts.learned, rows, folder / "grown")
+        grown = folder / "grown"
+        grown.mkdir(parents=True)
+        grow_base(base, extended, spellings, texts.learned, settings=rows, seed=0, folder=grown)
         start = _bits(grown, texts.heldout)
         final = _trained(grown, texts, training, len(spellings)) if training else grown
         score = Score(
@@ -119,24 +118,6 @@ def _rank(score: Score, base_protected: float | None) -> tuple[bool, float]:
         and score.protected > MOST_FORGETTING * base_protected
     )
     return forgets, score.start if score.trained is None else score.trained
-
-
-def _grow(
-    base: Path,
-    extended: Path,
-    spellings: Sequence[Spelling],
-    texts: Sequence[str],
-    rows: RowsSection,
-    folder: Path,
-) -> Path:
-    model, old = load_model(base), load_tokenizer(base)
-    growth = Growth(model, old, load_tokenizer(extended), spellings, texts, seed=0)
-    input_rows, output_rows = start_rows(growth, rows)
-    folder.mkdir(parents=True)
-    grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
-    copy_tokenizer(extended, folder)
-    check_old_rows(base, folder, len(old))
-    return folder
 
 
 def _trained(

@@ -1,6 +1,6 @@
 """20-base: the base model with a row for every new piece; every old row bit for bit as it was."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +9,12 @@ import torch
 from hanpaca.errors import ArtifactError
 from hanpaca.model.checkpoint import opened, read_headers
 from hanpaca.model.load import load_model, load_tokenizer
-from hanpaca.model.rows import grow_model
+from hanpaca.model.rows import Spelling, grow_model
 from hanpaca.pipeline import data, stages, tokenizer
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.jsonl import read_jsonl, read_texts
 from hanpaca.pipeline.rows import Growth, start_rows
+from hanpaca.recipe import RowsSection
 
 NAME = stages.BASE
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -24,14 +25,47 @@ _RECOMPUTED = ".rotary_emb.inv_freq"
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
     """Initialise the new rows and write the grown model with its tokenizer."""
     extended = job.stage(tokenizer.NAME)
-    spellings = [row["spelling"] for row in read_jsonl(extended / tokenizer.SPELLINGS)]
-    model, old = load_model(job.base), load_tokenizer(job.base)
-    texts = read_texts(job.stage(data.NAME) / data.TEXT)
-    growth = Growth(model, old, load_tokenizer(extended), spellings, texts, job.recipe.seed)
-    input_rows, output_rows = start_rows(growth, job.recipe.rows)
+    return grow_base(
+        job.base,
+        extended,
+        [row["spelling"] for row in read_jsonl(extended / tokenizer.SPELLINGS)],
+        read_texts(job.stage(data.NAME) / data.TEXT),
+        settings=job.recipe.rows,
+        seed=job.recipe.seed,
+        folder=folder,
+    )
+
+
+def grow_base(
+    base: Path,
+    extended: Path,
+    spellings: Sequence[Spelling],
+    texts: Sequence[str],
+    *,
+    settings: RowsSection,
+    seed: int,
+    folder: Path,
+) -> dict[str, Any]:
+    """Write a base with a row for each new piece of its extended tokenizer, and prove the rest.
+
+    Args:
+        base: The base model's folder.
+        extended: The folder of its extended tokenizer.
+        spellings: Base tokens of each new piece.
+        texts: Of the new language, for starts that look at text.
+        settings: How the rows start.
+        seed: Of random starts.
+        folder: Gets model and tokenizer.
+
+    Raises:
+        ArtifactError: The base cannot be read, or the result is not the base and new rows.
+    """
+    model, old = load_model(base), load_tokenizer(base)
+    growth = Growth(model, old, load_tokenizer(extended), spellings, texts, seed)
+    input_rows, output_rows = start_rows(growth, settings)
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     tokenizer.copy_tokenizer(extended, folder)
-    check_old_rows(job.base, folder, len(old))
+    check_old_rows(base, folder, len(old))
     return {
         "num_old_rows": len(old),
         "num_new_rows": len(spellings),

@@ -5,6 +5,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hanpaca.cli import app
+from hanpaca.errors import ArtifactError
+from hanpaca.model.checkpoint import read_headers
 from hanpaca.pipeline.bakeoff import BakeoffTexts, Score, _rank, bake_off, candidates
 from hanpaca.tokenizer import extend_tokenizer, write_extension
 
@@ -75,3 +77,23 @@ def test_the_command_names_the_best(pico_base: Path, extended: Path, tmp_path: P
     found = json.loads(done.stdout)
     assert found == sorted(found, key=lambda one: one["trained"])
     assert all(one["trained"] < one["start"] for one in found)
+
+
+def test_grow_writes_a_model_that_peft_could_train(
+    pico_base: Path, extended: Path, tmp_path: Path
+) -> None:
+    text, output = tmp_path / "zh.txt", tmp_path / "grown"
+    text.write_text("\n\n".join(CHINESE * 10), encoding="utf-8")
+    arguments = ["grow", "--base", str(pico_base), "--extended", str(extended)]
+    arguments += ["--text", str(text), "-o", str(output), "--set", "untie=true"]
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "12 new rows" in done.stdout
+    assert "head with rows of its own" in done.stdout
+    old, new = read_headers(pico_base), read_headers(output)
+    num_old = old["model.embed_tokens.weight"].shape[0]
+    assert new["model.embed_tokens.weight"].shape[0] == num_old + 12
+    assert new["lm_head.weight"].shape == new["model.embed_tokens.weight"].shape
+    assert (output / "tokenizer.json").read_bytes() == (extended / "tokenizer.json").read_bytes()
+    again = CliRunner().invoke(app, arguments)
+    assert isinstance(again.exception, ArtifactError)
