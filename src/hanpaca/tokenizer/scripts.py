@@ -100,14 +100,14 @@ def target_script(
 
 
 def _runs(letters: str, signs: str, punctuation: Punctuation, *, shared: bool) -> str:
+    """Where signs of English stand side by side, a stretch ends: they must not join first."""
     words = rf" ?[{letters}\p{{Mn}}]+" if shared else f"[{letters}]+"
-    match punctuation:
-        case "none":
-            return words
-        case "runs":
-            return f"{words}|[{signs}{_SHARED}]+"
-        case "with_text":
-            return f" ?[{letters}{signs}{_SHARED}]+" if shared else f"[{letters}{signs}{_SHARED}]+"
+    if punctuation == "none":
+        return words
+    if punctuation == "runs":
+        return f"{words}|[{_SHARED}]?[{signs}]+[{_SHARED}]?"
+    space = " ?" if shared else ""
+    return rf"{space}[{_SHARED}]?(?:[{letters}{signs}\p{{Mn}}]++[{_SHARED}]?)+"
 
 
 def _one_script(name: str) -> str:

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from hanpaca.errors import RecipeError
-from hanpaca.tokenizer.scripts import target_script
+from hanpaca.tokenizer.scripts import Punctuation, target_script
 
 
 def test_han_takes_every_ideograph_and_the_three_odd_ones() -> None:
@@ -62,3 +62,37 @@ def test_a_script_that_english_uses_is_refused(name: str) -> None:
 def test_no_script_is_refused() -> None:
     with pytest.raises(RecipeError, match="empty"):
         target_script([])
+
+
+@pytest.mark.parametrize(
+    ("punctuation", "found"),
+    [
+        ("none", ["白日", "黄河"]),
+        ("runs", ["白日", "，“", "黄河", "。”", "《》"]),
+        ("with_text", ["”白日，“黄河。”", "《》"]),
+    ],
+)
+def test_stretches_with_punctuation(punctuation: Punctuation, found: list[str]) -> None:
+    script = target_script(["Han"], punctuation)
+    assert script.runs.findall("a, “b”白日，“黄河。”“…… — 3.《》x") == found
+
+
+def test_signs_of_english_do_not_belong_to_any_target() -> None:
+    for name in ("Han", "Thai", "Arabic", "Devanagari", "Cyrillic", "Hangul"):
+        characters = target_script([name], "runs").characters
+        assert not characters.search("“”‘’«»…—–·" + "".join(map(chr, range(0x250))))
+
+
+@pytest.mark.parametrize(
+    ("name", "sign"),
+    [("Han", "。"), ("Han", "，"), ("Hangul", "！"), ("Arabic", "،"), ("Thai", "๏")],
+)
+def test_a_script_has_its_own_signs(name: str, sign: str) -> None:
+    assert target_script([name], "runs").owns(sign)
+    assert not target_script(["Cyrillic"], "runs").owns(sign)
+
+
+def test_words_of_latin_script_take_the_space_before_them() -> None:
+    script = target_script(["Latin"], in_english=True)
+    assert script.in_english
+    assert script.runs.findall("Tất cả, 3 người") == ["Tất", " cả", " người"]
