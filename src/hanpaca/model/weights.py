@@ -12,7 +12,7 @@ from typing import Literal
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import TensorHeader, read_json, read_safetensors
-from hanpaca.model.pickled import read_torch
+from hanpaca.model.pickle_headers import read_torch
 
 Layout = Literal["safetensors", "torch", "meta", "gguf"]
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin")

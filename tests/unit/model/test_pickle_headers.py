@@ -16,7 +16,7 @@ from torch import nn
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import TensorHeader
-from hanpaca.model.pickled import MAX_PICKLE_BYTES, read_torch
+from hanpaca.model.pickle_headers import MAX_PICKLE_BYTES, read_torch
 
 
 def zipped(file: Path, data: bytes, *, compress: int = zipfile.ZIP_STORED) -> Path:
