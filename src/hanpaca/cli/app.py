@@ -3,7 +3,7 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import runs, steps, tokenizer, tools
+from hanpaca.cli import merge, runs, steps, tokenizer, tools
 
 app = typer.Typer(
     name="hanpaca",
@@ -33,6 +33,6 @@ app.add_typer(tokenizer.tokenizer)
 tokenizer.tokenizer.command("bakeoff")(steps.bakeoff)
 app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
-app.command("merge")(tools.merge)
+app.command("merge")(merge.merge)
 app.command("gguf")(tools.gguf)
 app.command("eval")(steps.evaluate)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hanpaca.evals.bits import TextScore
 from hanpaca.model.load import load_model, load_tokenizer
-from hanpaca.model.merge import merge_adapter
+from hanpaca.model.merge import merge_adapters
 from hanpaca.model.rows import Spelling, grow_model
 from hanpaca.pipeline.base import check_old_rows
 from hanpaca.pipeline.evaluate import score_folder
@@ -152,7 +152,7 @@ def _trained(
         num_new_rows=num_new_rows,
         on_progress=lambda progress, sample: None,
     )
-    merge_adapter(grown, adapter, merged)
+    merge_adapters(grown, [adapter], merged)
     return merged
 
 
