@@ -78,14 +78,19 @@ def read_pickled_headers(file: Path) -> dict[str, Stored]:
     """
     if not file.is_file():
         raise ArtifactError(f"{file}: no such file")
-    if not zipfile.is_zipfile(file):
-        raise ArtifactError(
-            f"{file}: truncated, or written by torch before 1.6: download it again, or load it "
-            "with torch.load(weights_only=True) and save it"
-        )
     try:
+        if not zipfile.is_zipfile(file):
+            raise ArtifactError(
+                f"{file}: truncated, or written by torch before 1.6: download it again, or load it "
+                "with torch.load(weights_only=True) and save it"
+            )
         with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
-            described, places = _description(archive, file), _places(archive, stream)
+            places = _places(archive, stream)
+            if _read(stream, places.get("byteorder", (0, 0)))[:3] == b"big":
+                raise ArtifactError(
+                    f"{file}: is of a big-endian machine: save it again on this one"
+                )
+            described = _description(_read(stream, places["data.pkl"]), file)
         if not isinstance(described, dict):
             raise ArtifactError(f"{file}: holds no tensors by name")
         return {name: _stored(file, name, value, places) for name, value in described.items()}
@@ -94,13 +99,16 @@ def read_pickled_headers(file: Path) -> dict[str, Stored]:
         raise ArtifactError(f"{file}: damaged torch file: {told}; download it again") from error
 
 
-def _description(archive: zipfile.ZipFile, file: Path) -> object:
-    (entry,) = (info for info in archive.infolist() if _is_record(info, "data.pkl"))
-    if entry.file_size > _MAX_DESCRIPTION_BYTES or entry.compress_type != zipfile.ZIP_STORED:
-        raise ArtifactError(
-            f"{file}: damaged torch file: its data.pkl is no description of tensors"
-        )
-    content = archive.read(entry)
+def _read(stream: BinaryIO, place: tuple[int, int]) -> bytes:
+    # By itself, because zipfile checks sums that torch can be told not to write.
+    start, size = place
+    if size > _MAX_DESCRIPTION_BYTES:
+        raise zipfile.BadZipFile("the description of the tensors is too large to be one")
+    stream.seek(start)
+    return stream.read(size)
+
+
+def _description(content: bytes, file: Path) -> object:
     _check_memo(content)
     return _Unpickler(io.BytesIO(content), file).load()
 
@@ -112,29 +120,19 @@ def _check_memo(content: bytes) -> None:
             raise pickle.UnpicklingError("memo index out of range")
 
 
-def _is_record(info: zipfile.ZipInfo, name: str) -> bool:
-    """The first folder in the archive has the name the file had when it was saved."""
-    return info.filename.partition("/")[2] == name
-
-
 def _places(archive: zipfile.ZipFile, stream: BinaryIO) -> dict[str, tuple[int, int]]:
-    """Where the data of each storage begins and how long it is, by key."""
+    """Where each record begins and how long it is, by its name without the archive's own."""
     size = stream.seek(0, io.SEEK_END)
     found: dict[str, tuple[int, int]] = {}
     for info in archive.infolist():
         record = info.filename.partition("/")[2]
-        if record == "byteorder" and archive.read(info) != b"little":
-            raise zipfile.BadZipFile("big-endian data")
-        if not record.startswith("data/"):
-            continue
         stream.seek(info.header_offset)
         magic, name_length, extra_length = _LOCAL_HEADER.unpack(stream.read(_LOCAL_HEADER.size))
         start = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
-        key = record.removeprefix("data/")
         fits = magic == b"PK\x03\x04" and start + info.file_size <= size
-        if not fits or info.compress_type != zipfile.ZIP_STORED or key in found:
+        if not fits or info.compress_type != zipfile.ZIP_STORED or record in found:
             raise zipfile.BadZipFile(f"record {record} does not lie where the directory says")
-        found[key] = (start, info.file_size)
+        found[record] = (start, info.file_size)
     return found
 
 
@@ -147,7 +145,7 @@ def _stored(
         raise ArtifactError(
             f"{file}: tensor {name} is of type {value.storage.dtype}; known are {', '.join(DTYPES)}"
         )
-    start, num_bytes = places[value.storage.key]
+    start, num_bytes = places[f"data/{value.storage.key}"]
     itemsize = value.storage.dtype.itemsize
     if not _is_contiguous(value):
         raise ArtifactError(f"{file}: tensor {name} is a view; save it again with .contiguous()")
