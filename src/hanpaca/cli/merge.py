@@ -21,12 +21,13 @@ def merge(  # noqa: PLR0913 - one parameter for each option
     base: Annotated[
         Path, typer.Option("--base", help="The base: Hugging Face safetensors or .bin, Meta .pth.")
     ],
-    adapter: Annotated[
-        list[Path], typer.Option("--adapter", help="LoRA adapter; repeatable, in order.")
-    ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")
     ],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option("--adapter", help="LoRA adapter; repeatable, in order; none converts only."),
+    ] = None,
     format_: Annotated[
         Literal["hf", "pth"], typer.Option("--format", help="Hugging Face or Meta's format.")
     ] = "hf",
@@ -59,7 +60,7 @@ def merge(  # noqa: PLR0913 - one parameter for each option
         num_files=files,
         alpha=alpha,
     )
-    plan = plan_merge(base, adapter, options)
+    plan = plan_merge(base, adapter or [], options)
     for warning in plan.warnings:
         errors.print(f"warning: {warning}", markup=False)
     if dry_run:

@@ -22,7 +22,7 @@ from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
 from hanpaca.model.merge.adapters import Adapter, read_adapter
 from hanpaca.model.merge.bases import Base, read_base
-from hanpaca.model.merge.execute import PARTIAL, execute
+from hanpaca.model.merge.execute import PARTIAL, write_shards
 from hanpaca.model.merge.fold import Addition, Overlay
 from hanpaca.model.merge.plan import OutputTensor, Rounded, plan_tensors
 from hanpaca.model.stored import Stored
@@ -196,7 +196,7 @@ def run_merge(
     try:
         _open_journal(plan, working)
         is_pth = plan.options.format == "pth"
-        largest = execute(
+        largest = write_shards(
             plan.shards,
             working,
             prepare=files.prepare_torch if is_pth else files.prepare_safetensors,

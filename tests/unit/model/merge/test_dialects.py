@@ -249,6 +249,13 @@ def test_a_configuration_that_cannot_be_folded_is_refused(
         read_adapter(adapter)
 
 
+def test_dora_on_a_transposed_matrix_is_refused(tmp_path: Path) -> None:
+    state = factors() | {f"{module}.lora_magnitude_vector": torch.ones(32) for module in SHAPES}
+    adapter = write_adapter(tmp_path / "a", state, use_dora=True, fan_in_fan_out=True)
+    with pytest.raises(ArtifactError, match=r"use_dora on .*, whose matrix is transposed"):
+        read_adapter(adapter)
+
+
 def test_reading_an_adapter_tells_what_it_changes(tmp_path: Path) -> None:
     adapter = read_adapter(write_adapter(tmp_path / "a", prefixed(factors() | tables(7))))
     assert adapter.changes.keys() == {f"{name}.weight" for name in SHAPES} | {EMBED, HEAD}

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from hanpaca.errors import ArtifactError
-from hanpaca.model.merge import merge_adapters
+from hanpaca.model.merge import MergeOptions, merge_adapters, plan_merge
 
 NEW_IDS = [380, 381, 383]
 PROMPT = torch.tensor([[1, 5, 380, 7, 383, 9]])
@@ -176,6 +177,25 @@ def test_an_adapter_of_another_base_is_refused(
     save_file(load_file(file), file, metadata={"hanpaca.base.fingerprint": "f" * 64})
     with pytest.raises(ArtifactError, match="trained on another model"):
         merge_adapters(pico_base, [tmp_path / "a"], tmp_path / "out")
+
+
+def test_the_fingerprint_of_the_base_is_accepted(
+    pico_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """By its definition: a hash over names, types, shapes and hashes of the data."""
+    tensors = load_file(pico_base / "model.safetensors")
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).digest())
+    shutil.copytree(adapter, tmp_path / "a")
+    file = tmp_path / "a/adapter_model.safetensors"
+    save_file(load_file(file), file, metadata={"hanpaca.base.fingerprint": whole.hexdigest()})
+    plan = plan_merge(pico_base, [tmp_path / "a"], MergeOptions())
+    assert not plan.warnings
+    plan = plan_merge(pico_base, [tmp_path / "a", adapter, tmp_path / "a"], MergeOptions())
+    assert ["does not say" in warning for warning in plan.warnings] == [True, False]
 
 
 def test_an_existing_output_is_left_alone(pico_base: Path, adapter: Path, tmp_path: Path) -> None:
