@@ -100,7 +100,6 @@ def _untie(drafts: dict[str, _Draft], adapter: Adapter) -> Mapping[str, Change]:
     if adapter.config.ties_weights and head is not None:
         # Both sides are in the file, with the same content.
         changes.setdefault(EMBEDDING, changes.pop(HEAD))
-        changes.pop(HEAD, None)
         return changes
     one_sided = embedding is not None and (embedding.replacement or embedding.update)
     if head is not None or (one_sided and not adapter.config.ties_weights):
