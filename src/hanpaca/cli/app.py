@@ -3,7 +3,7 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import extract, inspect, models, runs, steps, tokenizer, tools
+from hanpaca.cli import extract, inspect, merge, models, runs, steps, tokenizer, tools
 
 app = typer.Typer(
     name="hanpaca",
@@ -34,7 +34,7 @@ tokenizer.tokenizer.command("bakeoff")(steps.bakeoff)
 app.command("grow")(steps.grow)
 app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
-app.command("merge")(tools.merge)
+app.command("merge")(merge.merge)
 app.command("gguf")(tools.gguf)
 app.command("eval")(steps.evaluate)
 app.command("extract")(extract.extract)

@@ -1,4 +1,4 @@
-"""Commands on single files: chat, merge, gguf."""
+"""Commands on single files: chat, gguf."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,18 +42,6 @@ def chat(
             )
 
         chat_loop(stream, read=_read_line, write=_write, system=system)
-
-
-def merge(
-    base: BaseFolder,
-    adapter: Annotated[Path, typer.Option("--adapter", help="Adapter in peft's format.")],
-    output: Output,
-) -> None:
-    """Fold a LoRA adapter into its base, streaming, rounded once."""
-    from hanpaca.model.merge import merge_adapter
-
-    summary = merge_adapter(base, adapter, output, on_bytes=byte_counter("merging"))
-    print(f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed")
 
 
 def gguf(

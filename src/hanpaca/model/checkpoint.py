@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,6 +59,17 @@ def read_headers(folder: Path) -> dict[str, TensorInfo]:
     return headers
 
 
+def read_file_headers(file: Path) -> dict[str, TensorInfo]:
+    """Read what one safetensors file holds, in the order it lies there.
+
+    Raises:
+        ArtifactError: The file is missing or damaged.
+    """
+    if not file.is_file():
+        raise ArtifactError(f"{file}: no such file")
+    return _read_header(file)
+
+
 @contextmanager
 def opened(headers: Mapping[str, TensorInfo]) -> Iterator[Callable[[str], Tensor]]:
     """Open the files of `headers` and give a function from tensor name to memory-mapped tensor."""
@@ -100,23 +112,11 @@ def write_weights(
         max_shard_bytes: A tensor larger than this gets a shard of its own.
         on_bytes: Called with the number of bytes just written.
     """
-    shards = _shards(plan, max_shard_bytes)
-    names = [
-        WEIGHTS if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        for number in range(1, len(shards) + 1)
-    ]
-    for name, shard in zip(names, shards, strict=True):
+    shards = name_shards(plan, max_shard_bytes)
+    for name, shard in shards.items():
         write_safetensors(folder / name, shard, metadata={}, on_bytes=on_bytes)
     if len(shards) > 1:
-        index = {
-            "metadata": {"total_size": sum(tensor.num_bytes for tensor in plan)},
-            "weight_map": {
-                tensor.name: name
-                for name, shard in zip(names, shards, strict=True)
-                for tensor in shard
-            },
-        }
-        (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
+        write_index(folder, shards)
 
 
 def write_safetensors(
@@ -131,6 +131,40 @@ def write_safetensors(
     The same content always gives the same bytes; the safetensors library writes metadata in an
     order that changes from process to process.
     """
+    header = encode_header(tensors, metadata=metadata)
+    with file.open("wb") as stream:
+        stream.write(header)
+        for tensor in tensors:
+            data = tensor.make().contiguous().reshape(-1).view(torch.uint8)
+            stream.write(data.numpy().data)
+            on_bytes(tensor.num_bytes)
+
+
+class Described(Protocol):
+    """What a header says of a tensor."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the file."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """One of `DTYPES`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+
+
+TensorT = TypeVar("TensorT", bound=Described)
+
+
+def encode_header(tensors: Iterable[Described], *, metadata: Mapping[str, str]) -> bytes:
+    """All of a safetensors file that comes before the data, which lies back to back after it."""
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}
     at = 0
     for tensor in tensors:
@@ -142,12 +176,34 @@ def write_safetensors(
         at += tensor.num_bytes
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    with file.open("wb") as stream:
-        stream.write(struct.pack("<Q", len(text)) + text)
-        for tensor in tensors:
-            data = tensor.make().contiguous().reshape(-1).view(torch.uint8)
-            stream.write(data.numpy().data)
-            on_bytes(tensor.num_bytes)
+    return struct.pack("<Q", len(text)) + text
+
+
+def name_shards(tensors: Iterable[TensorT], max_shard_bytes: int) -> dict[str, list[TensorT]]:
+    """Deal tensors to files in order; a tensor larger than a shard gets a file of its own."""
+    shards: list[list[TensorT]] = [[]]
+    room = max_shard_bytes
+    for tensor in tensors:
+        if shards[-1] and tensor.num_bytes > room:
+            shards.append([])
+            room = max_shard_bytes
+        shards[-1].append(tensor)
+        room -= tensor.num_bytes
+    if len(shards) == 1:
+        return {WEIGHTS: shards[0]}
+    return {
+        f"model-{number:05d}-of-{len(shards):05d}.safetensors": shard
+        for number, shard in enumerate(shards, 1)
+    }
+
+
+def write_index(folder: Path, shards: Mapping[str, Sequence[Described]]) -> None:
+    """Write which file holds each tensor."""
+    index = {
+        "metadata": {"total_size": sum(t.num_bytes for shard in shards.values() for t in shard)},
+        "weight_map": {tensor.name: name for name, shard in shards.items() for tensor in shard},
+    }
+    (folder / INDEX).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
 def copy_side_files(source: Path, target: Path) -> None:
@@ -255,15 +311,3 @@ def _entry(file: Path, name: str, entry: object) -> tuple[str, int, int, TensorI
                 )
             return name, begin, end, TensorInfo(file, DTYPES[dtype], tuple(shape))
     raise ArtifactError(f"{file}: damaged safetensors header: tensor {name}: {entry!r:.100}")
-
-
-def _shards(plan: Iterable[PlannedTensor], max_shard_bytes: int) -> list[list[PlannedTensor]]:
-    shards: list[list[PlannedTensor]] = [[]]
-    room = max_shard_bytes
-    for tensor in plan:
-        if shards[-1] and tensor.num_bytes > room:
-            shards.append([])
-            room = max_shard_bytes
-        shards[-1].append(tensor)
-        room -= tensor.num_bytes
-    return shards

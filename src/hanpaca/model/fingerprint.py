@@ -4,11 +4,11 @@ import hashlib
 import json
 from pathlib import Path
 
-import torch
-
 from hanpaca.errors import ArtifactError
-from hanpaca.model.checkpoint import opened, read_headers
+from hanpaca.model.checkpoint import read_headers
+from hanpaca.model.stored import Extent, locate
 
+_PIECE_BYTES = 1 << 20
 _TOKENIZER_PARTS = ("normalizer", "pre_tokenizer", "model", "added_tokens", "decoder")
 
 
@@ -18,15 +18,28 @@ def model_fingerprint(folder: Path) -> str:
     Raises:
         ArtifactError: The weights are missing or damaged.
     """
-    headers = read_headers(folder)
+    places = locate(read_headers(folder))
     whole = hashlib.sha256()
-    with opened(headers) as tensor_of:
-        for name in sorted(headers):
-            data = tensor_of(name).contiguous().reshape(-1).view(torch.uint8).numpy().data
-            info = headers[name]
-            whole.update(f"{name} {info.dtype} {list(info.shape)}\n".encode())
-            whole.update(hashlib.sha256(data).digest())
+    for name in sorted(places):
+        stored = places[name]
+        whole.update(f"{name} {stored.dtype} {list(stored.shape)}\n".encode())
+        whole.update(_digest(stored.extents[0]))
     return whole.hexdigest()
+
+
+def _digest(extent: Extent) -> bytes:
+    """Of the data, read piece by piece: mapped into memory it would count as the process's own."""
+    content = hashlib.sha256()
+    with extent.file.open("rb") as stream:
+        stream.seek(extent.offset)
+        left = extent.num_bytes
+        while left:
+            piece = stream.read(min(left, _PIECE_BYTES))
+            if not piece:
+                raise ArtifactError(f"{extent.file}: became shorter while it was read")
+            content.update(piece)
+            left -= len(piece)
+    return content.digest()
 
 
 def tokenizer_fingerprint(folder: Path) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hanpaca.evals.bits import TextScore
-from hanpaca.model.merge import merge_adapter
+from hanpaca.model.merge import merge_adapters
 from hanpaca.model.rows import Spelling
 from hanpaca.pipeline.base import grow_base
 from hanpaca.pipeline.evaluate import score_folder
@@ -133,7 +133,7 @@ def _trained(
         num_new_rows=num_new_rows,
         on_progress=lambda progress, sample: None,
     )
-    merge_adapter(grown, adapter, merged)
+    merge_adapters(grown, [adapter], merged)
     return merged
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hanpaca.model.merge import MergeSummary, merge_adapter
+from hanpaca.model.merge import PARTIAL, MergeSummary, merge_adapters
 from hanpaca.pipeline import base, pretrain, stages
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.progress import bytes_progress
@@ -21,8 +21,11 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
 def merge_into(job: Job, stage: str, model: Path, adapter: Path, folder: Path) -> dict[str, Any]:
     """Merge into an existing stage folder."""
     output = folder / "merging"
-    shutil.rmtree(output, ignore_errors=True)
-    summary = merge_adapter(model, adapter, output, on_bytes=bytes_progress(job, stage, "merging"))
+    for left in (output, output.with_name(f"{output.name}{PARTIAL}")):
+        shutil.rmtree(left, ignore_errors=True)
+    summary = merge_adapters(
+        model, [adapter], output, measure=True, on_bytes=bytes_progress(job, stage, "merging")
+    )
     for file in output.iterdir():
         file.rename(folder / file.name)
     output.rmdir()

@@ -19,7 +19,7 @@ from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 from hanpaca.model import extract
 from hanpaca.model.extract import extract_adapter, low_rank
 from hanpaca.model.fingerprint import model_fingerprint
-from hanpaca.model.merge import merge_adapter
+from hanpaca.model.merge import merge_adapters
 
 P = "base_model.model."
 Q0 = "model.layers.0.self_attn.q_proj.weight"
@@ -104,7 +104,7 @@ def test_an_exact_difference_comes_back(base: Path, tmp_path: Path) -> None:
     assert found.relative_errors.keys() == changes.keys()
     assert max(found.relative_errors.values()) < 3e-6
     assert (found.whole, found.num_new_rows) == ((), 0)
-    merge_adapter(base, tmp_path / "adapter", tmp_path / "merged")
+    merge_adapters(base, [tmp_path / "adapter"], tmp_path / "merged")
     merged, wanted = (load_file(f / "model.safetensors") for f in (tmp_path / "merged", tuned))
     for name, tensor in wanted.items():
         torch.testing.assert_close(merged[name], tensor, rtol=0, atol=2e-7)

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM
 
 from hanpaca.errors import ArtifactError
-from hanpaca.model.merge import merge_adapter
+from hanpaca.model.merge import MergeOptions, merge_adapters, plan_merge
 
 NEW_IDS = [380, 381, 383]
 PROMPT = torch.tensor([[1, 5, 380, 7, 383, 9]])
@@ -58,7 +59,7 @@ def test_the_merged_model_answers_as_peft_does(
     base = request.getfixturevalue(which)
     load(base).save_pretrained(tmp_path / "f32")
     adapter = make_adapter(tmp_path / "f32", tmp_path / "a")
-    merge_adapter(tmp_path / "f32", adapter, tmp_path / "merged")
+    merge_adapters(tmp_path / "f32", [adapter], tmp_path / "merged")
     with torch.inference_mode():
         oracle = PeftModel.from_pretrained(load(tmp_path / "f32"), str(adapter))(PROMPT).logits
         ours = load(tmp_path / "merged")(PROMPT).logits
@@ -85,7 +86,7 @@ def test_every_tensor_equals_one_rounding_of_the_float32_sum(
     folder = tmp_path_factory.mktemp("exact")
     load(pico_untied, dtype).save_pretrained(folder / "base")
     adapter = make_adapter(pico_untied, folder / "a", r=rank, lora_alpha=alpha, use_rslora=rslora)
-    summary = merge_adapter(folder / "base", adapter, folder / "out")
+    summary = merge_adapters(folder / "base", [adapter], folder / "out", measure=True)
     base, factors = (
         load_file(folder / "base/model.safetensors"),
         load_file(adapter / "adapter_model.safetensors"),
@@ -110,7 +111,7 @@ def test_every_tensor_equals_one_rounding_of_the_float32_sum(
 
 
 def test_only_the_named_rows_change(pico_base: Path, adapter: Path, tmp_path: Path) -> None:
-    merge_adapter(pico_base, adapter, tmp_path / "out")
+    merge_adapters(pico_base, [adapter], tmp_path / "out")
     before = load_file(pico_base / "model.safetensors")["model.embed_tokens.weight"]
     after = load_file(tmp_path / "out/model.safetensors")["model.embed_tokens.weight"]
     differing = (before != after).any(dim=1).nonzero().flatten().tolist()
@@ -122,7 +123,7 @@ def test_only_the_named_rows_change(pico_base: Path, adapter: Path, tmp_path: Pa
     [
         ({"use_dora": True}, "use_dora"),
         ({"bias": "all"}, "bias"),
-        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save names lm_head"),
         ({"peft_type": "IA3"}, "not the configuration of a LoRA"),
         ({"r": "four"}, "r and lora_alpha"),
         ({"trainable_token_indices": None}, "trainable_token_indices"),
@@ -133,7 +134,7 @@ def test_what_cannot_be_folded_is_refused_by_name(
     changes: dict[str, object], named: str, pico_base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError, match=named):
-        merge_adapter(pico_base, edited(adapter, tmp_path / "a", **changes), tmp_path / "out")
+        merge_adapters(pico_base, [edited(adapter, tmp_path / "a", **changes)], tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 
 
@@ -152,8 +153,8 @@ Q_A = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
     [
         (Q_A, torch.full((4, 32), torch.nan), "NaN"),
         (Q_A, torch.zeros(4, 33), "another model"),
-        (Q_A.replace("layers.0", "layers.9"), torch.zeros(4, 32), "no counterpart"),
-        (Q_A.replace("lora_A", "lora_magnitude_vector"), torch.zeros(4), "does not know"),
+        (Q_A.replace("layers.0", "layers.9"), torch.zeros(4, 32), "only one of lora_A and lora_B"),
+        (Q_A.replace("lora_A", "lora_magnitude_vector"), torch.zeros(32), "use_dora"),
         (Q_A.replace("q_proj", "k_proj"), torch.zeros(4, 32), "only one of lora_A and lora_B"),
     ],
 )
@@ -161,8 +162,8 @@ def test_a_tensor_that_does_not_fit_is_named(
     name: str, tensor: torch.Tensor, message: str, pico_base: Path, adapter: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ArtifactError, match=message) as error:
-        merge_adapter(
-            pico_base, rewrite(adapter, tmp_path / "a", **{name: tensor}), tmp_path / "out"
+        merge_adapters(
+            pico_base, [rewrite(adapter, tmp_path / "a", **{name: tensor})], tmp_path / "out"
         )
     assert "proj" in str(error.value)
     assert not (tmp_path / "out").exists()
@@ -175,11 +176,30 @@ def test_an_adapter_of_another_base_is_refused(
     file = tmp_path / "a/adapter_model.safetensors"
     save_file(load_file(file), file, metadata={"hanpaca.base.fingerprint": "f" * 64})
     with pytest.raises(ArtifactError, match="trained on another model"):
-        merge_adapter(pico_base, tmp_path / "a", tmp_path / "out")
+        merge_adapters(pico_base, [tmp_path / "a"], tmp_path / "out")
+
+
+def test_the_fingerprint_of_the_base_is_accepted(
+    pico_base: Path, adapter: Path, tmp_path: Path
+) -> None:
+    """By its definition: a hash over names, types, shapes and hashes of the data."""
+    tensors = load_file(pico_base / "model.safetensors")
+    whole = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        whole.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        whole.update(hashlib.sha256(tensor.view(torch.uint8).numpy().tobytes()).digest())
+    shutil.copytree(adapter, tmp_path / "a")
+    file = tmp_path / "a/adapter_model.safetensors"
+    save_file(load_file(file), file, metadata={"hanpaca.base.fingerprint": whole.hexdigest()})
+    plan = plan_merge(pico_base, [tmp_path / "a"], MergeOptions())
+    assert not plan.warnings
+    plan = plan_merge(pico_base, [tmp_path / "a", adapter, tmp_path / "a"], MergeOptions())
+    assert ["does not say" in warning for warning in plan.warnings] == [True, False]
 
 
 def test_an_existing_output_is_left_alone(pico_base: Path, adapter: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(ArtifactError, match="already exists"):
-        merge_adapter(pico_base, adapter, tmp_path / "out")
+        merge_adapters(pico_base, [adapter], tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

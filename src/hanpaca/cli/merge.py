@@ -1,0 +1,119 @@
+"""The command `merge`: a base and its adapters become one model."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hanpaca.cli.display import errors, minutes, print_table
+from hanpaca.errors import RecipeError
+
+if TYPE_CHECKING:
+    from hanpaca.model.merge import MergePlan
+
+_UNITS = {"MB": 10**6, "GB": 10**9}
+_SHOW_SECONDS = 2.0
+
+
+def merge(
+    base: Annotated[
+        Path, typer.Option("--base", help="The base: Hugging Face safetensors or .bin, Meta .pth.")
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")
+    ],
+    adapter: Annotated[
+        list[Path] | None,
+        typer.Option("--adapter", help="LoRA adapter; repeatable, in order; none converts only."),
+    ] = None,
+    format_: Annotated[
+        Literal["hf", "pth"], typer.Option("--format", help="Hugging Face or Meta's format.")
+    ] = "hf",
+    dtype: Annotated[
+        Literal["as-base", "f16", "bf16", "f32"], typer.Option(help="Type of the weights.")
+    ] = "as-base",
+    rounding: Annotated[
+        Literal["once", "per-adapter"],
+        typer.Option(help="per-adapter rounds as the scripts of Chinese-LLaMA-Alpaca do."),
+    ] = "once",
+    max_shard_size: Annotated[
+        str, typer.Option(help="Largest file, such as 2GB or 500MB.")
+    ] = "5GB",
+    files: Annotated[
+        int | None, typer.Option(min=1, max=8, help="Files of format pth; 1, 2, 4 or 8.")
+    ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="lora_alpha of adapters without adapter_config.json.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+) -> None:
+    """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
+    from hanpaca.model.merge import MergeOptions, plan_merge, run_merge
+
+    options = MergeOptions(
+        format=format_,
+        dtype=dtype,
+        rounding=rounding,
+        max_shard_bytes=_parse_size(max_shard_size),
+        num_files=files,
+        alpha=alpha,
+    )
+    plan = plan_merge(base, adapter or [], options)
+    for warning in plan.warnings:
+        errors.print(f"warning: {warning}", markup=False)
+    if dry_run:
+        _print_plan(plan)
+        return
+    try:
+        summary = run_merge(plan, output, on_bytes=_rate())
+    except KeyboardInterrupt:
+        errors.print(f"{output}.partial keeps the finished files", markup=False)
+        raise
+    print(f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed")
+
+
+def _parse_size(text: str) -> int:
+    """Bytes of a size such as 5GB."""
+    number, unit = text[:-2].strip(), text[-2:].upper()
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError, OverflowError) as error:
+        raise RecipeError(f"--max-shard-size: {text!r} is not a size like 5GB or 500MB") from error
+    if size <= 0:
+        raise RecipeError(f"--max-shard-size: {text!r} must be more than nothing")
+    return size
+
+
+def _print_plan(plan: "MergePlan") -> None:
+    rows = [
+        ["tensors", str(len(plan.tensors))],
+        ["changed by the adapters", str(plan.num_changed)],
+        ["files", str(len(plan.shards))],
+        ["GB to read", f"{plan.num_read_bytes / 1e9:.2f}"],
+        ["GB to write", f"{plan.num_bytes / 1e9:.2f}"],
+        ["tokenizer", str(plan.tokenizer or "none")],
+        ["pieces", str(plan.config.get("vocab_size"))],
+    ]
+    print_table(["what", "how much"], rows)
+
+
+def _rate() -> Callable[[int, int], None]:
+    """Tells how much is written, how fast, and how long it still takes."""
+    began = last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if done == total or now - last > _SHOW_SECONDS:
+            last = now
+            speed = done / max(now - began, 1e-9)
+            left = minutes((total - done) / max(speed, 1.0))
+            errors.print(
+                f"merging: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {speed / 1e6:.0f} MB/s, "
+                f"{left} left",
+                markup=False,
+            )
+
+    return tell

@@ -1,0 +1,270 @@
+"""Carry a plan out: a few rows at a time, in as many threads as pay, file after file."""
+
+import math
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model.merge.fold import (
+    Addition,
+    LoadedAddition,
+    Overlay,
+    Workspace,
+    fold_rows,
+    load_addition,
+    read_exactly,
+    read_rows,
+    to_interleaved,
+)
+from hanpaca.model.merge.shards import Prepare, Shards, Slice
+from hanpaca.model.stored import Extent, matrix_shape
+
+PARTIAL = ".partial"
+_CHUNK_ELEMENTS = 1 << 17
+"""Computed at a time: with all its buffers 2 MiB, which stays in a core's own cache. Four times as
+much takes 1.6 times as long for each element."""
+_CHUNKS = 8
+"""Of one piece of work."""
+_PENDING = 16
+"""Pieces of work handed out ahead; they keep the factors of their matrices in memory."""
+
+
+class OpenFiles:
+    """Descriptors of the files that are read, opened at first use."""
+
+    def __init__(self) -> None:
+        self.stack, self.lock = ExitStack(), threading.Lock()
+        self.descriptors: dict[Path, int] = {}
+
+    def __call__(self, file: Path) -> int:
+        """The descriptor of a file."""
+        with self.lock:
+            if file not in self.descriptors:
+                descriptor = os.open(file, os.O_RDONLY)
+                self.stack.callback(os.close, descriptor)
+                self.descriptors[file] = descriptor
+            return self.descriptors[file]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stack.close()
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Some rows of a slice, to be computed and written."""
+
+    part: Slice
+    extent: Extent
+    descriptor: int
+    loaded: Mapping[int, LoadedAddition]
+    rows: range
+    chunk_rows: int
+    measure: bool
+
+    def chunks(self) -> Iterator[range]:
+        """The rows to be computed at a time."""
+        for start in range(self.rows.start, self.rows.stop, self.chunk_rows):
+            yield range(start, min(start + self.chunk_rows, self.rows.stop))
+
+
+def write_shards(
+    shards: Shards,
+    folder: Path,
+    *,
+    prepare: Prepare,
+    measure: bool,
+    num_threads: int,
+    on_bytes: Callable[[int], None],
+) -> dict[str, float]:
+    """Write every file that is not there yet; one that is not whole has a name of its own.
+
+    Args:
+        shards: What to write.
+        folder: Exists.
+        prepare: Makes an empty file of the right format.
+        measure: Find the largest change of an element in each changed tensor, which takes a
+            second pass over the base's.
+        num_threads: Each has buffers of a few MiB.
+        on_bytes: Called with the number of bytes just written.
+
+    Returns:
+        The largest changes, by tensor; of the files that were written now.
+
+    Raises:
+        ArtifactError: A file that is read is damaged, or a result is not finite in its type.
+        OSError: A file cannot be written.
+    """
+    largest: dict[str, float] = {}
+
+    def finish(work: _Work, result: Future[float]) -> None:
+        name = work.part.tensor.name
+        if work.measure:
+            largest[name] = max(largest.get(name, 0.0), result.result())
+        result.result()
+        on_bytes(len(work.rows) * work.extent.row_bytes)
+
+    with OpenFiles() as files, _one_thread_each(), ThreadPoolExecutor(num_threads) as pool:
+        local = threading.local()
+
+        def run(work: _Work) -> float:
+            if not hasattr(local, "workspace"):
+                local.workspace = Workspace()
+            return max(_run(work, rows, files, local.workspace) for rows in work.chunks())
+
+        for name, slices in shards.items():
+            if (folder / name).exists():
+                on_bytes(sum(part.num_bytes for part in slices))
+                continue
+            partial = folder / f"{name}{PARTIAL}"
+            extents = prepare(partial, slices)
+            with _writable(partial) as descriptor:
+                pending: deque[tuple[_Work, Future[float]]] = deque()
+                for work in _cut(zip(slices, extents, strict=True), descriptor, files, measure):
+                    pending.append((work, pool.submit(run, work)))
+                    if len(pending) > _PENDING:
+                        finish(*pending.popleft())
+                while pending:
+                    finish(*pending.popleft())
+            partial.rename(folder / name)
+    return largest
+
+
+def _cut(
+    parts: Iterable[tuple[Slice, Extent]], descriptor: int, files: OpenFiles, measure: bool
+) -> Iterator[_Work]:
+    """Pieces of work; the factors of a matrix are read when its first piece is asked for."""
+    for part, extent in parts:
+        steps = part.tensor.steps
+        loaded = {
+            place: load_addition(step, files)
+            for place, step in enumerate(steps)
+            if isinstance(step, Addition)
+        }
+        heads = [step.stored.head_rows for step in steps if isinstance(step, Overlay)]
+        unit = max(1, part.head_rows, *heads)
+        columns = max(1, matrix_shape(part.tensor.shape)[1])
+        chunk = max(1, _CHUNK_ELEMENTS // columns // unit) * unit
+        step = chunk * _CHUNKS
+        measured = measure and part.tensor.changed
+        for start in range(part.rows.start, part.rows.stop, step) if part.num_bytes else ():
+            rows = range(start, min(start + step, part.rows.stop))
+            yield _Work(part, extent, descriptor, loaded, rows, chunk, measured)
+
+
+def _run(work: _Work, rows: range, files: OpenFiles, workspace: Workspace) -> float:
+    """Returns the largest change of an element, where that is asked for."""
+    part, tensor = work.part, work.part.tensor
+    num_columns = matrix_shape(tensor.shape)[1]
+    if (source := _plain_copy(part)) is not None:
+        copied = workspace.take("read", source.dtype, (len(rows), num_columns))
+        read_exactly(files(source.file), copied, source, rows.start)
+        _write(work, rows, copied)
+        return 0.0
+    result = fold_rows(
+        tensor.steps, work.loaded, rows, num_columns, files=files, workspace=workspace
+    )
+    if part.head_rows:
+        result = to_interleaved(result, part.head_rows)
+    columns = result[:, part.columns.start : part.columns.stop]
+    stored = workspace.take("stored", tensor.dtype, (len(rows), len(part.columns)))
+    stored.copy_(columns)
+    # One value that is not finite makes the sum not finite.
+    if not math.isfinite(float(stored.sum(dtype=torch.float32))):
+        _check_range(columns, part)
+    _write(work, rows, stored)
+    return _largest_change(work, rows, stored, files, workspace) if work.measure else 0.0
+
+
+def _plain_copy(part: Slice) -> Extent | None:
+    """The extent a slice is an unchanged piece of, if it is."""
+    steps = part.tensor.steps
+    if part.tensor.changed or len(steps) != 1 or not isinstance(steps[0], Overlay):
+        return None
+    stored = steps[0].stored
+    num_columns = matrix_shape(part.tensor.shape)[1]
+    one = len(stored.extents) == 1 and len(part.columns) == num_columns
+    same_order = stored.head_rows == part.head_rows
+    return stored.extents[0] if one and same_order and stored.dtype is part.dtype else None
+
+
+def _check_range(result: Tensor, part: Slice) -> None:
+    """Refuse values that are not finite in the type they are stored in.
+
+    Raises:
+        ArtifactError: Says whether they were so before, or another type would do.
+    """
+    lowest, highest = (float(value) for value in result.aminmax())
+    limit = torch.finfo(part.dtype).max
+    if -limit <= lowest and highest <= limit:
+        return
+    kind = str(part.dtype).removeprefix("torch.")
+    if max(abs(lowest), abs(highest)) <= torch.finfo(torch.float32).max:
+        raise ArtifactError(
+            f"{part.tensor.name}: {lowest:g} to {highest:g} is too much for {kind}: "
+            "choose --dtype bf16 or f32"
+        )
+    raise ArtifactError(
+        f"{part.tensor.name}: NaN or infinite values in the adapter or the base; "
+        "train the adapter again or download the base again"
+    )
+
+
+def _write(work: _Work, rows: range, data: Tensor) -> None:
+    buffer = data.view(torch.uint8).view(-1).numpy().data
+    at = work.extent.offset + (rows.start - work.extent.rows.start) * work.extent.row_bytes
+    while buffer:
+        count = os.pwrite(work.descriptor, buffer, at)
+        buffer, at = buffer[count:], at + count
+
+
+def _largest_change(
+    work: _Work, rows: range, stored: Tensor, files: OpenFiles, workspace: Workspace
+) -> float:
+    """Against the first step, which gives the base's rows; new rows are compared with nothing."""
+    first = work.part.tensor.steps[0]
+    before = workspace.take("before", torch.float32, (len(rows), stored.shape[1]))
+    before.copy_(stored)
+    after = workspace.take("result", torch.float32, (len(rows), stored.shape[1]))
+    after.copy_(stored)
+    if isinstance(first, Overlay):
+        read_rows(first.stored, rows, before, files=files, workspace=workspace)
+    return float(after.sub_(before).abs_().max())
+
+
+@contextmanager
+def _writable(file: Path) -> Iterator[int]:
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Let each of our threads multiply by itself."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

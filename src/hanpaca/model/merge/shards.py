@@ -1,0 +1,131 @@
+"""How merged tensors are dealt to files, and the files before their data: headers and room."""
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model import meta
+from hanpaca.model.checkpoint import encode_header, name_shards
+from hanpaca.model.merge.plan import OutputTensor
+from hanpaca.model.pickled import read_pickled_headers
+from hanpaca.model.stored import Extent, matrix_shape
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What one file holds of a tensor."""
+
+    name: str
+    """In the file."""
+    tensor: OutputTensor
+    rows: range
+    columns: range
+    head_rows: int = 0
+    """Rows of a head that are to be interleaved; see `hanpaca.model.stored.Stored`."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the data."""
+        return self.tensor.dtype
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        if (len(self.rows), len(self.columns)) == matrix_shape(self.tensor.shape):
+            return self.tensor.shape
+        return len(self.rows), len(self.columns)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the data."""
+        return len(self.rows) * len(self.columns) * self.dtype.itemsize
+
+
+Shards = Mapping[str, Sequence[Slice]]
+"""File name to content."""
+Prepare = Callable[[Path, Sequence[Slice]], list[Extent]]
+"""Makes a file of full size without its data; says where the data of each slice goes."""
+
+
+def hugging_face_shards(tensors: Sequence[OutputTensor], max_shard_bytes: int) -> Shards:
+    """Safetensors files in the order of the base."""
+    slices = []
+    for tensor in tensors:
+        num_rows, num_columns = matrix_shape(tensor.shape)
+        slices.append(Slice(tensor.name, tensor, range(num_rows), range(num_columns)))
+    return name_shards(slices, max_shard_bytes)
+
+
+def meta_shards(
+    tensors: Sequence[OutputTensor], config: Mapping[str, Any], num_files: int
+) -> Shards:
+    """Meta's files: every tensor cut by rows or columns, or copied to each.
+
+    Raises:
+        ArtifactError: A tensor has no place in Meta's format, or cannot be cut so often.
+    """
+    return {
+        meta.file_name(number): [_share(tensor, config, number, num_files) for tensor in tensors]
+        for number in range(num_files)
+    }
+
+
+def _share(tensor: OutputTensor, config: Mapping[str, Any], number: int, num_files: int) -> Slice:
+    name = meta.meta_name(tensor.name)
+    if name is None:
+        raise ArtifactError(f"{tensor.name} has no place in Meta's format: use --format hf")
+    num_rows, num_columns = matrix_shape(tensor.shape)
+    rows, columns = range(num_rows), range(num_columns)
+    how, head_rows = meta.cut(tensor.name), meta.head_rows(tensor.name, config)
+    unit = head_rows or 1
+    if num_files > 1 and (
+        (how == "columns" and num_columns % num_files)
+        or (how == "rows" and num_rows % (unit * num_files) and tensor.name != meta.HEAD)
+    ):
+        raise ArtifactError(f"{tensor.name} {tensor.shape} cannot be cut into {num_files} files")
+    if how == "rows":
+        rows = meta.shares(num_rows, num_files)[number]
+    elif how == "columns":
+        columns = meta.shares(num_columns, num_files)[number]
+    return Slice(name, tensor, rows, columns, head_rows)
+
+
+def prepare_safetensors(file: Path, slices: Sequence[Slice]) -> list[Extent]:
+    """Make a safetensors file without its data."""
+    header = encode_header(slices, metadata={})
+    at = len(header)
+    extents = []
+    for part in slices:
+        extents.append(Extent(file, at, part.dtype, part.rows, part.columns))
+        at += part.num_bytes
+    with file.open("wb") as stream:
+        stream.write(header)
+        stream.flush()
+        os.posix_fallocate(stream.fileno(), 0, at)
+    return extents
+
+
+def prepare_torch(file: Path, slices: Sequence[Slice]) -> list[Extent]:
+    """Make a file of `torch.save` without its data."""
+    # Never written to, so never given memory by the system.
+    state = {part.name: torch.empty(part.shape, dtype=part.dtype) for part in slices}
+    computes_sums = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        with torch.serialization.skip_data():
+            torch.save(state, file)
+    finally:
+        torch.serialization.set_crc32_options(computes_sums)
+    with file.open("rb+") as stream:
+        os.posix_fallocate(stream.fileno(), 0, stream.seek(0, io.SEEK_END))
+    places = read_pickled_headers(file)
+    return [
+        Extent(file, places[part.name].extents[0].offset, part.dtype, part.rows, part.columns)
+        for part in slices
+    ]

@@ -1,0 +1,40 @@
+"""The command `merge`, in one process."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from hanpaca.cli import app
+from hanpaca.errors import RecipeError
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_plan_is_printed_and_nothing_written(pico_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "pth"
+    run("merge", "--base", pico_base, "-o", base, "--format", "pth", "--dtype", "f16")
+    assert sorted(file.name for file in base.iterdir()) == [
+        "consolidated.00.pth",
+        "params.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    told = run("merge", "--base", base, "-o", tmp_path / "hf", "--dry-run")
+    assert "GB to write" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["pth"]
+    told = run("merge", "--base", base, "-o", tmp_path / "hf", "--max-shard-size", "0.02MB")
+    assert "0 of 21 tensors changed" in told
+    assert len(list((tmp_path / "hf").glob("*.safetensors"))) > 3
+
+
+@pytest.mark.parametrize("size", ["5", "GB", "-1GB", "5TB", "1e999GB", "0MB"])
+def test_a_size_that_is_none_is_told(size: str, pico_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--max-shard-size"):
+        run("merge", "--base", pico_base, "-o", tmp_path / "o", "--max-shard-size", size)

@@ -1,0 +1,279 @@
+"""Every spelling of an adapter, against a float32 oracle in plain torch."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model.merge import MergeOptions, merge_adapters, read_adapter
+from tests.unit.model.merge.oracle import (
+    DOWN,
+    EMBED,
+    HEAD,
+    PREFIX,
+    SHAPES,
+    Q,
+    State,
+    check,
+    expected,
+    factors,
+    load_base,
+    prefixed,
+    tables,
+    write_adapter,
+)
+
+
+def with_adapter_name(state: State) -> State:
+    """Peft from 0.3 on, its whole state dictionary: the adapter's name is in the names."""
+    renamed = {}
+    for name, tensor in state.items():
+        for side in ("lora_A", "lora_B"):
+            name = name.replace(f"{side}.weight", f"{side}.default.weight")
+        if name in (EMBED, HEAD):
+            module = PREFIX + name.removesuffix(".weight")
+            renamed[f"{module}.modules_to_save.default.weight"] = tensor
+            renamed[f"{module}.original_module.weight"] = torch.zeros(400, 32)
+        else:
+            renamed[PREFIX + name] = tensor
+    return renamed
+
+
+def float32(state: State) -> State:
+    return {PREFIX + name: tensor.float() for name, tensor in state.items()}
+
+
+def parallel(state: State) -> State:
+    return {f"module.{PREFIX}{name}": tensor for name, tensor in state.items()}
+
+
+def one_name(state: State) -> State:
+    """Today's peft."""
+    return {name.replace(".modules_to_save.default", ""): t for name, t in prefixed(state).items()}
+
+
+@pytest.mark.parametrize(
+    "spelling", [prefixed, with_adapter_name, float32, parallel, one_name, lambda state: state]
+)
+@pytest.mark.parametrize("file", ["adapter_model.bin", "adapter_model.safetensors"])
+def test_every_spelling_means_the_same(
+    spelling: Callable[[State], State], file: str, pico_untied: Path, tmp_path: Path
+) -> None:
+    state = factors() | tables(400)
+    adapter = write_adapter(
+        tmp_path / "a", spelling(state), file=file, modules_to_save=["embed_tokens", "lm_head"]
+    )
+    merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    check(tmp_path / "out", expected(load_base(pico_untied), state, 10 / 4))
+
+
+@pytest.mark.parametrize("num_rows", [394, 395, 555])
+def test_the_vocabulary_grows_with_the_adapter(
+    num_rows: int, pico_untied: Path, tmp_path: Path
+) -> None:
+    state = factors() | tables(num_rows)
+    adapter = write_adapter(tmp_path / "a", prefixed(state), file="adapter_model.bin")
+    merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    check(tmp_path / "out", expected(load_base(pico_untied), state, 10 / 4))
+    config = json.loads((tmp_path / "out/config.json").read_text())
+    assert (config["vocab_size"], config["tie_word_embeddings"]) == (num_rows, False)
+
+
+def test_a_trainers_file_without_configuration_needs_the_alpha(
+    pico_untied: Path, tmp_path: Path
+) -> None:
+    state = factors(torch.float32)
+    adapter = write_adapter(tmp_path / "a", with_adapter_name(state), file="pytorch_model.bin")
+    (adapter / "adapter_config.json").unlink()
+    with pytest.raises(ArtifactError, match="--alpha"):
+        merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    merge_adapters(pico_untied, [adapter], tmp_path / "out", options=MergeOptions(alpha=10))
+    check(tmp_path / "out", expected(load_base(pico_untied), state, 10 / 4))
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_the_type_is_chosen(dtype: str, pico_untied: Path, tmp_path: Path) -> None:
+    state = {name: tensor / 8 for name, tensor in factors(torch.float32).items()}
+    adapter = write_adapter(tmp_path / "a", prefixed(state))
+    options = MergeOptions(dtype=dtype)  # type: ignore[arg-type]
+    merge_adapters(pico_untied, [adapter], tmp_path / "out", options=options)
+    kind = {"f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32}[dtype]
+    check(tmp_path / "out", expected(load_base(pico_untied), state, 10 / 4, kind))
+
+
+def test_patterns_give_ranks_and_alphas_by_the_end_of_the_name(
+    pico_untied: Path, tmp_path: Path
+) -> None:
+    state = factors(rank=4) | {
+        f"{Q}.lora_A.weight": torch.ones(2, 32),
+        f"{Q}.lora_B.weight": torch.ones(32, 2),
+    }
+    adapter = write_adapter(
+        tmp_path / "a",
+        prefixed(state),
+        rank_pattern={"q_proj": 2},
+        alpha_pattern={r"layers\.\d+\.mlp\.down_proj": 3, "proj": 7, "down_proj": 5},
+    )
+    merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    base = load_base(pico_untied)
+    wanted = expected(base, state, 10 / 4)
+    for module, scaling in ((Q, 10 / 2), (DOWN, 3 / 4)):
+        update = state[f"{module}.lora_B.weight"].float() @ state[f"{module}.lora_A.weight"].float()
+        name = f"{module}.weight"
+        wanted[name] = (base[name].float() + scaling * update).bfloat16()
+    check(tmp_path / "out", wanted)
+
+
+def test_fan_in_fan_out_transposes_the_product(pico_untied: Path, tmp_path: Path) -> None:
+    state = factors()
+    turned = {}
+    for module, (rows, columns) in SHAPES.items():
+        chance = torch.Generator().manual_seed(rows * columns)
+        turned[f"{module}.lora_A.weight"] = torch.randn(4, rows, generator=chance)
+        turned[f"{module}.lora_B.weight"] = torch.randn(columns, 4, generator=chance)
+    assert turned.keys() == state.keys()
+    adapter = write_adapter(tmp_path / "a", prefixed(turned), fan_in_fan_out=True)
+    merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    wanted = base = load_base(pico_untied)
+    for module in SHAPES:
+        update = turned[f"{module}.lora_B.weight"] @ turned[f"{module}.lora_A.weight"]
+        name = f"{module}.weight"
+        wanted[name] = (base[name].float() + 10 / 4 * update.T).bfloat16()
+    check(tmp_path / "out", wanted)
+
+
+def test_rows_beyond_the_vocabulary_make_it_grow(pico_untied: Path, tmp_path: Path) -> None:
+    ids = [3, 395, 394, 396, 7]
+    rows = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(5))
+    key = "token_adapter.trainable_tokens_delta"
+    state = {f"model.embed_tokens.{key}": rows[0], f"lm_head.{key}": rows[1]}
+    adapter = write_adapter(tmp_path / "a", prefixed(state), trainable_token_indices=ids)
+    merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    wanted = load_base(pico_untied)
+    for place, name in enumerate((EMBED, HEAD)):
+        wanted[name] = torch.cat([wanted[name], torch.zeros(3, 32, dtype=torch.bfloat16)])
+        wanted[name][ids] = rows[place].bfloat16()
+    check(tmp_path / "out", wanted)
+
+
+def test_a_gap_in_the_new_rows_is_refused(pico_untied: Path, tmp_path: Path) -> None:
+    key = f"{PREFIX}model.embed_tokens.token_adapter.trainable_tokens_delta"
+    adapter = write_adapter(tmp_path / "a", {key: torch.ones(1, 32)}, trainable_token_indices=[395])
+    with pytest.raises(ArtifactError, match="go up to 395, but the base has only 394"):
+        merge_adapters(pico_untied, [adapter], tmp_path / "out")
+
+
+def in_turn(base: State, states: list[State], scaling: float, *, each: bool) -> State:
+    """Several adapters on plain torch, rounded to bfloat16 after each or at the end."""
+    merged = {name: tensor.float() for name, tensor in base.items()}
+    for state in states:
+        merged = expected(merged, state, scaling, torch.bfloat16 if each else torch.float32)
+    return {name: tensor.bfloat16() for name, tensor in merged.items()}
+
+
+@pytest.mark.parametrize("rounding", ["once", "per-adapter"])
+def test_adapters_are_folded_in_order(rounding: str, pico_untied: Path, tmp_path: Path) -> None:
+    """As Alpaca-Plus: the base, then the LLaMA adapter, then Alpaca's with one more row, [PAD]."""
+    states = [
+        factors(seed=1) | tables(500, seed=2),
+        factors(seed=3) | tables(501, seed=4),
+    ]
+    adapters = [
+        write_adapter(tmp_path / str(n), prefixed(state), file="adapter_model.bin")
+        for n, state in enumerate(states)
+    ]
+    options = MergeOptions(rounding=rounding)  # type: ignore[arg-type]
+    merge_adapters(pico_untied, adapters, tmp_path / "out", options=options)
+    wanted = {
+        how: in_turn(load_base(pico_untied), states, 10 / 4, each=how == "per-adapter")
+        for how in ("once", "per-adapter")
+    }
+    check(tmp_path / "out", wanted[rounding])
+    assert any(
+        not torch.equal(wanted["once"][name], wanted["per-adapter"][name])
+        for name in wanted["once"]
+    )
+    with pytest.raises(ArtifactError, match="wrong order"):
+        merge_adapters(pico_untied, adapters[::-1], tmp_path / "reversed")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (f"{Q}.bias", "bias"),
+        (f"{Q}.lora_B.bias", "bias"),
+        (f"{Q}.lora_C.weight", "does not know"),
+        (f"{Q}.hada_w1_a", "does not know"),
+        (f"{Q}.lora_A.second.weight", "twice"),
+        (f"{Q}.lora_magnitude_vector", "use_dora"),
+        ("model.layers.9.mlp.up_proj.weight", "no counterpart"),
+        ("model.norm.weight", "another model"),
+    ],
+)
+def test_what_is_not_understood_is_refused_by_name(
+    name: str, message: str, pico_untied: Path, tmp_path: Path
+) -> None:
+    state = prefixed(factors() | {name: torch.ones(4, 32)})
+    adapter = write_adapter(tmp_path / "a", state)
+    with pytest.raises(ArtifactError, match=message) as error:
+        merge_adapters(pico_untied, [adapter], tmp_path / "out")
+    assert name.split(".lora")[0].split(".")[-2] in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"lora_alpha": None}, "--alpha"),
+        ({"r": 8}, "rank 8"),
+        ({"alpha_pattern": {"(": 2}}, "pattern"),
+        ({"alpha_pattern": {"q_proj": "2"}}, "alpha_pattern"),
+        ({"use_rslora": "yes"}, "use_rslora"),
+        ({"trainable_token_indices": [-1]}, "piece ids"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights"),
+        ({"enable_lora": [True]}, "enable_lora"),
+        ({"lora_bias": True}, "lora_bias"),
+        ({"modules_to_save": "lm_head"}, "modules_to_save"),
+        ({"peft_type": "LOHA"}, "LoRA"),
+    ],
+)
+def test_a_configuration_that_cannot_be_folded_is_refused(
+    config: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "a", prefixed(factors()), **config)
+    with pytest.raises(ArtifactError, match=message):
+        read_adapter(adapter)
+
+
+def test_dora_on_a_transposed_matrix_is_refused(tmp_path: Path) -> None:
+    state = factors() | {f"{module}.lora_magnitude_vector": torch.ones(32) for module in SHAPES}
+    adapter = write_adapter(tmp_path / "a", state, use_dora=True, fan_in_fan_out=True)
+    with pytest.raises(ArtifactError, match=r"use_dora on .*, whose matrix is transposed"):
+        read_adapter(adapter)
+
+
+def test_reading_an_adapter_tells_what_it_changes(tmp_path: Path) -> None:
+    adapter = read_adapter(write_adapter(tmp_path / "a", prefixed(factors() | tables(7))))
+    assert adapter.changes.keys() == {f"{name}.weight" for name in SHAPES} | {EMBED, HEAD}
+    update = adapter.changes[f"{DOWN}.weight"].update
+    assert update is not None
+    assert (update.shape, update.scaling) == ((32, 64), 2.5)
+    replacement = adapter.changes[EMBED].replacement
+    assert replacement is not None
+    assert replacement.shape == (7, 32)
+
+
+@pytest.mark.parametrize("broken", ["no file", "empty", "not json", "list"])
+def test_an_incomplete_adapter_is_refused(broken: str, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", {} if broken == "empty" else prefixed(factors()))
+    if broken == "no file":
+        (adapter / "adapter_model.safetensors").unlink()
+    elif broken != "empty":
+        text = "{" if broken == "not json" else "[]"
+        (adapter / "adapter_config.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"no adapter here|empty|read|not the configuration"):
+        read_adapter(adapter)
