@@ -110,7 +110,9 @@ def test_a_table_is_whole_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"│ +10\.5 │", out)
 
 
-def test_bytes_are_told_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_are_told_every_two_seconds_with_rate_and_time_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr("hanpaca.cli.display.time.monotonic", lambda: now[0])
     with console(monkeypatch, terminal=False) as screen:
@@ -119,6 +121,6 @@ def test_bytes_are_told_now_and_then_and_at_the_end(monkeypatch: pytest.MonkeyPa
             now[0] += 0.5
             tell(done * 1_000_000, 10_000_000)
     assert screen.getvalue().splitlines() == [
-        "merging [x]: 5 of 10 MB",
-        "merging [x]: 10 of 10 MB",
+        "merging [x]: 4 of 10 MB, 2.0 MB/s, 0:03 left",
+        "merging [x]: 8 of 10 MB, 2.0 MB/s, 0:01 left",
     ]
