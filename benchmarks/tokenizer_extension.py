@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -25,6 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hanpaca.errors import HanpacaError
+from hanpaca.tokenizer.evidence import read_prior
 from hanpaca.tokenizer.guarantees import changed_texts, dead_pieces, recut_texts
 from hanpaca.tokenizer.reading import open_tokenizer
 from hanpaca.tokenizer.scripts import target_script
@@ -34,7 +36,7 @@ RESULT = Path(__file__).parent / "results" / "tokenizer_extension.json"
 HELD_OUT_DOMAINS = ("qa", "blog", "poetry")
 HELD_OUT_CHARACTERS = 400_000  # of each domain
 REFERENCE_PIECES = 17_953
-PRIOR_PIECES = 17_000  # the published pieces that are Han, and what leads to them
+PRIOR_PIECES = 17_300  # the published pieces that are Han, and what leads to them
 BYTE_LEVEL_PIECES = 8_000
 BYTE_LEVEL_BYTES = 8_000_000
 OTHER_LINES = 20_000
@@ -152,6 +154,13 @@ def extension_call(base: Path, output: Path, num_pieces: int, options: Sequence[
     return [*HANPACA, "extend", "--base", str(base), "-o", str(output), *size, *options]
 
 
+def han_characters(model: Path) -> str:
+    """The single Han characters of a published model."""
+    pattern = target_script(["Han"]).characters
+    pieces = dict.fromkeys(piece.strip("▁") for piece in read_prior(model))
+    return "".join(piece for piece in pieces if pattern.fullmatch(piece))
+
+
 def sentencepiece_arms(options: argparse.Namespace, corpus: Corpus, folder: Path) -> dict[str, Any]:
     """LLaMA, the published merge, and ours by prior, by text and by both."""
     llama = options.tokenizers / "llama" / "tokenizer.model"
@@ -166,16 +175,21 @@ def sentencepiece_arms(options: argparse.Namespace, corpus: Corpus, folder: Path
         "reference": row(base, reference, corpus),
     }
     prior, text = ["--prior", str(chinese)], ["--text", str(corpus.training)]
+    required = folder / "required.txt"
+    required.write_text(han_characters(chinese))
+    cover = ["--required", str(required)]
     arms = {
         "prior": (PRIOR_PIECES, prior),
+        "prior, its characters required": (PRIOR_PIECES, prior + cover),
         "text": (REFERENCE_PIECES, text),
         "prior and text": (REFERENCE_PIECES, prior + text),
+        "prior and text, characters required": (REFERENCE_PIECES, prior + text + cover),
         "text, 8,000": (8_000, text),
         "prior and text, 8,000": (8_000, prior + text),
         "all text, 20,000": (20_000, ["--text", str(corpus.everything)]),
     }
     for name, (num_pieces, how) in arms.items():
-        output = folder / name.replace(" ", "-")
+        output = folder / re.sub("[^a-z0-9]+", "-", name)
         cost = measured(extension_call(llama, output, num_pieces, how), options.limit)
         found[name] = row(base, output, corpus, cost) if cost else "failed or over the limit"
     return found
