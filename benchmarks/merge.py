@@ -153,17 +153,17 @@ def run_peft(base: Path, adapters: list[Path], output: Path) -> None:
 
 def child(which: str, base: Path, adapters: list[Path], output: Path) -> None:
     """One run in a process of its own; tells seconds and peak memory."""
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), time.process_time()
     if which == "peft":
         import peft  # noqa: F401
         import transformers  # noqa: F401
 
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         run_peft(base, adapters, output)
     else:
         run_ours(base, adapters, output)
-    seconds = time.perf_counter() - began
-    print(json.dumps({"seconds": seconds, "peak_mib": peak_kib() / 1024}))
+    seconds, cpu = time.perf_counter() - began, time.process_time() - worked
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_mib": peak_kib() / 1024}))
 
 
 def peak_kib() -> int:
@@ -223,6 +223,8 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     result |= {
         "cp_seconds": copies,
         "merge_seconds": seconds,
+        "merge_cpu_seconds": [run["cpu_seconds"] for run in ours],
+        "load_average": os.getloadavg()[0],
         "merge_over_cp": median(seconds) / median(copies),
         "merge_peak_mib": max(run["peak_mib"] for run in ours),
     }
@@ -231,6 +233,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         peft = measured("peft", base, adapters, folder / "peft")
         result |= {
             "peft_seconds": peft["seconds"],
+            "peft_cpu_seconds": peft["cpu_seconds"],
             "peft_peak_mib": peft["peak_mib"],
             "peft_over_merge": peft["seconds"] / median(seconds),
         }
