@@ -1,20 +1,17 @@
 """The command `merge`: a base and its adapters become one model."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hanpaca.cli.display import errors, minutes, print_table
+from hanpaca.cli.display import byte_counter, errors, print_table
 from hanpaca.errors import RecipeError
 
 if TYPE_CHECKING:
     from hanpaca.model.merge import MergePlan
 
 _UNITS = {"MB": 10**6, "GB": 10**9}
-_SHOW_SECONDS = 2.0
 
 
 def merge(
@@ -67,7 +64,7 @@ def merge(
         _print_plan(plan)
         return
     try:
-        summary = run_merge(plan, output, on_bytes=_rate())
+        summary = run_merge(plan, output, on_bytes=byte_counter("merging"))
     except KeyboardInterrupt:
         errors.print(f"{output}.partial keeps the finished files", markup=False)
         raise
@@ -97,23 +94,3 @@ def _print_plan(plan: "MergePlan") -> None:
         ["pieces", str(plan.config.get("vocab_size"))],
     ]
     print_table(["what", "how much"], rows)
-
-
-def _rate() -> Callable[[int, int], None]:
-    """Tells how much is written, how fast, and how long it still takes."""
-    began = last = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done == total or now - last > _SHOW_SECONDS:
-            last = now
-            speed = done / max(now - began, 1e-9)
-            left = minutes((total - done) / max(speed, 1.0))
-            errors.print(
-                f"merging: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {speed / 1e6:.0f} MB/s, "
-                f"{left} left",
-                markup=False,
-            )
-
-    return tell
