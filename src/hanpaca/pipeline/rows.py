@@ -23,7 +23,7 @@ from hanpaca.model.rows import (
 from hanpaca.recipe import RowsSection
 
 _COUNTED_TEXTS = 5_000
-_AVERAGED_TEXTS = 40
+_AVERAGED_TEXTS = 100
 
 
 @dataclass(frozen=True)
