@@ -15,6 +15,7 @@ from hanpaca.cli.tools import BaseFolder, Encoding, Output, TextField, Texts, re
 from hanpaca.cli.whole import written_whole
 from hanpaca.errors import ArtifactError, DataError
 from hanpaca.recipe import PretrainSection, RowsSection, SftSection, load_section
+from hanpaca.runs import write_atomically
 
 if TYPE_CHECKING:
     from hanpaca.pipeline.bakeoff import BakeoffTexts
@@ -32,6 +33,7 @@ Settings = Annotated[
 Extended = Annotated[Path, typer.Option(help="Folder of the base's extended tokenizer.")]
 Kind = TypeVar("Kind", PretrainSection, SftSection)
 _PROBED = 16
+_BEGUN = "begun.json"
 _MEASURED_DOCUMENTS = 50
 
 
@@ -51,6 +53,8 @@ def grow(
     section = load_section(RowsSection, {}, settings or [])
     spellings = _new_spellings(base, extended)
     texts = list(read_texts(text, encoding=encoding, text_field=text_field))
+    if not texts:
+        raise DataError(f"{text[0]}: there is no text in it")
     with written_whole(output) as partial:
         partial.mkdir()
         found = grow_base(
@@ -85,9 +89,11 @@ def pretrain(
     if len(texts) < 2:
         raise DataError(f"{text[0]}: at least two documents are needed: one is held out to measure")
     replayed = list(read_texts(replay or [], encoding=encoding, text_field=text_field))
-    num_heldout = min(_PROBED, len(texts) // 2)
+    num_heldout = max(1, min(_PROBED, len(texts) // 20))
+    errors.print(f"{num_heldout} of {len(texts)} documents are held out to measure on")
     _train(
         output,
+        _settings_of("pretrain", [base, *text, *(replay or [])], section, seed, new_rows),
         lambda folder: pretrain_on(
             base,
             PretrainTexts(texts[num_heldout:], replayed, texts[:num_heldout]),
@@ -121,6 +127,7 @@ def sft(
         raise DataError(f"{instructions[0]}: there is no conversation in it")
     _train(
         output,
+        _settings_of("sft", [base, *instructions], section, seed, new_rows),
         lambda folder: tune_on(
             base,
             SftTexts(conversations, [], [], conversations[0][0].content),
@@ -249,14 +256,36 @@ def _section(
     return load_section(kind, tree, settings or [])
 
 
-def _train(output: Path, work: Callable[[Path], dict[str, Any]]) -> None:
+def _settings_of(
+    command: str, paths: list[Path], section: PretrainSection | SftSection, seed: int, new_rows: int
+) -> dict[str, Any]:
+    """What a training is begun with, so that no other one goes on from it."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.glob("*"))]
+    return {
+        "command": command,
+        "files": {str(file): file.stat().st_size for file in sorted(files) if file.is_file()},
+        "settings": section.model_dump(mode="json"),
+        "seed": seed,
+        "new_rows": new_rows,
+    }
+
+
+def _train(output: Path, settings: dict[str, Any], work: Callable[[Path], dict[str, Any]]) -> None:
     """Work beside the output and give it its name at the end; what was interrupted is resumed."""
     if output.exists():
         raise ArtifactError(f"{output}: already exists; remove it or give another folder")
     partial = output.with_name(output.name + ".partial")
+    begun, text = partial / _BEGUN, json.dumps(settings, indent=1, ensure_ascii=False)
+    if begun.exists() and begun.read_text(encoding="utf-8") != text:
+        raise ArtifactError(
+            f"{partial}: a training with other files or settings was begun here ({_BEGUN} says "
+            "which); remove the folder to begin anew, or give the same again to go on"
+        )
     partial.mkdir(parents=True, exist_ok=True)
+    write_atomically(begun, text)
     metrics = work(partial)
     shutil.rmtree(partial / "checkpoints", ignore_errors=True)
+    begun.unlink()
     partial.rename(output)
     print(f"{output}: {metrics['num_steps']} steps, loss {metrics['loss']:.3f}")
 

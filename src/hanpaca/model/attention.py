@@ -8,6 +8,7 @@ of transformers' eager attention. All scores are held at once: memory grows with
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
@@ -52,8 +53,8 @@ def grouped_attention(
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:
-    """Let a transformers model on the CPU attend this way; on other devices it stays as it is."""
-    if model.device.type == "cpu":
+    """Let a transformers model attend this way, where it will train on the CPU."""
+    if not torch.cuda.is_available():
         model.set_attn_implementation(GROUPED)
 
 

@@ -99,6 +99,20 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     return cast(PreTrainedTokenizerFast, tokenizer)
 
 
+def end_token(tokenizer: PreTrainedTokenizerFast) -> int:
+    """The token every document ends with.
+
+    Raises:
+        ArtifactError: The tokenizer has none.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ArtifactError(
+            f"{tokenizer.name_or_path}: the tokenizer has no EOS token; set eos_token in its "
+            "tokenizer_config.json"
+        )
+    return int(tokenizer.eos_token_id)
+
+
 def start_token(tokenizer: PreTrainedTokenizerFast) -> int:
     """The token every document starts with: BOS, or EOS where the model has no BOS.
 

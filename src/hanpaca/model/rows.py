@@ -132,9 +132,11 @@ def grow_model(
         folder: Gets config and safetensors; the tokenizer is the caller's to write.
         num_old: Rows to keep, the size of the base tokenizer; padding rows beyond are dropped.
         input_rows: (new pieces, hidden).
-        output_rows: (new pieces, hidden); None keeps a tied head tied. Given for a tied model,
-            they untie it.
+        output_rows: (new pieces, hidden); None keeps a tied head tied, and a head of its own as
+            it is where there are no new pieces. Given for a tied model, they untie it.
     """
+    if output_rows is None and not model.config.tie_word_embeddings:
+        output_rows = model.lm_head.weight.detach()[:0]
     embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
     dtype = embedding.dtype
     grown_in = torch.cat([embedding.detach()[:num_old], input_rows.to(dtype)])

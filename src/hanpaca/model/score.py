@@ -7,6 +7,9 @@ import torch.nn.functional as F
 
 from hanpaca.model.load import CausalLM
 
+_MOST_WINDOW_TOKENS = 4_096
+"""Attention may hold tokens squared."""
+
 
 @torch.inference_mode()
 def negative_log_likelihoods(
@@ -18,14 +21,14 @@ def negative_log_likelihoods(
 
     Args:
         model: In evaluation mode; scored in the dtype it is in, log-probabilities in float32.
-        sequences: Token ids; those longer than the model's context are scored in windows that
-            each see only what lies inside them.
+        sequences: Token ids; those longer than the model's context, or than 4,096 tokens, are
+            scored in windows that each see only what lies inside them.
         batch_tokens: Most tokens, padding included, of one forward pass.
 
     Returns:
         One number a sequence, in the order given.
     """
-    window = int(model.config.max_position_embeddings)
+    window = min(int(model.config.max_position_embeddings), _MOST_WINDOW_TOKENS)
     pieces = [
         (owner, sequence[start : start + window])
         for owner, sequence in enumerate(sequences)

@@ -29,6 +29,9 @@ from hanpaca.runs import CHECKPOINTS, write_atomically
 from hanpaca.training.journal import Probe, Progress
 from hanpaca.training.train import BlockDataset, Optimization, Trainable, train
 
+_PROBED_CHARACTERS = 2_000
+"""Of a held-out text: probing takes a share of the training time and must not grow with books."""
+
 
 @dataclass(frozen=True)
 class ProbeTexts:
@@ -133,13 +136,13 @@ def _ask(model: CausalLM, base: Path, probe: ProbeTexts, samples: list[str]) -> 
     tokenizer = load_tokenizer(base)
     answers: dict[str, Any] = {}
     if probe.heldout:
-        start = start_token(tokenizer)
+        start, texts = start_token(tokenizer), [text[:_PROBED_CHARACTERS] for text in probe.heldout]
         nats = negative_log_likelihoods(
-            model, [[start, *tokenizer.encode(t, add_special_tokens=False)] for t in probe.heldout]
+            model, [[start, *tokenizer.encode(text, add_special_tokens=False)] for text in texts]
         )
-        num_characters = sum(len(text) for text in probe.heldout)
+        num_characters = sum(map(len, texts))
         answers["heldout_bits_per_character"] = sum(nats) / math.log(2) / num_characters
-    ids = torch.tensor([list(probe.prompt_ids)])
+    ids = torch.tensor([list(probe.prompt_ids)], device=model.device)
     with torch.inference_mode():
         written = cast(Any, model).generate(
             ids,

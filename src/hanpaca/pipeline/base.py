@@ -60,8 +60,17 @@ def grow_base(
     Raises:
         ArtifactError: The base cannot be read, or the result is not the base and new rows.
     """
-    model, old = load_model(base), load_tokenizer(base)
-    growth = Growth(model, old, load_tokenizer(extended), spellings, texts, seed)
+    old, new = load_tokenizer(base), load_tokenizer(extended)
+    stored = read_headers(base)[_EMBEDDING]
+    _check_sizes(
+        extended,
+        num_rows=stored.shape[0],
+        num_old=len(old),
+        num_new=len(new),
+        num_added=len(spellings),
+    )
+    model = load_model(base, dtype=stored.dtype)
+    growth = Growth(model, old, new, spellings, texts, seed)
     input_rows, output_rows = start_rows(growth, settings)
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     tokenizer.copy_tokenizer(extended, folder)
@@ -76,6 +85,22 @@ def grow_base(
 def num_new_rows(job: Job) -> int:
     """How many rows the extension added."""
     return sum(1 for _ in read_jsonl(job.stage(tokenizer.NAME) / tokenizer.SPELLINGS))
+
+
+def _check_sizes(
+    extended: Path, *, num_rows: int, num_old: int, num_new: int, num_added: int
+) -> None:
+    """Each new piece's id must be the number of its row."""
+    if num_old > num_rows:
+        raise ArtifactError(
+            f"{extended}: the base's tokenizer has {num_old} entries, its embedding {num_rows} "
+            "rows: a token was added without a row; use the tokenizer the model was trained with"
+        )
+    if num_new != num_old + num_added:
+        raise ArtifactError(
+            f"{extended}: {num_new} entries are not the base's {num_old} and {num_added} new "
+            "pieces after them; extend the base's tokenizer again"
+        )
 
 
 def check_old_rows(base: Path, grown: Path, num_old: int) -> None:

@@ -9,7 +9,6 @@ from hanpaca.pipeline import merged, sft, stages
 from hanpaca.pipeline.job import Job
 
 NAME = stages.CHAT
-_TEMPLATE = "chat_template.jinja"
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
@@ -17,5 +16,5 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
     model = job.stage(merged.NAME)
     metrics = merged.merge_into(job, NAME, model, job.stage(sft.NAME), folder)
     template = sft.chat_template(load_tokenizer(model), job.recipe.sft)
-    (folder / _TEMPLATE).write_text(template, encoding="utf-8")
+    (folder / sft.TEMPLATE).write_text(template, encoding="utf-8")
     return metrics

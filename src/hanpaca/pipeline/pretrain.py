@@ -8,7 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerFast
 
 from hanpaca.data.pack import Blocks, content_hash, document_sequence, mix, pack
-from hanpaca.model.load import load_tokenizer, start_token
+from hanpaca.model.load import end_token, load_tokenizer, start_token
 from hanpaca.pipeline import base, data, stages
 from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
 from hanpaca.pipeline.job import Job
@@ -86,7 +86,7 @@ def pack_texts(
     tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], settings: TrainingSection
 ) -> Blocks:
     """Documents between their start and end tokens, in blocks."""
-    start, end = start_token(tokenizer), int(tokenizer.eos_token_id)
+    start, end = start_token(tokenizer), end_token(tokenizer)
     encoded = tokenizer(list(texts), add_special_tokens=False).input_ids
     return pack(
         (document_sequence(ids, start_id=start, end_id=end) for ids in encoded),

@@ -24,6 +24,8 @@ from hanpaca.recipe import RowsSection
 
 _COUNTED_TEXTS = 5_000
 _AVERAGED_TEXTS = 100
+_AVERAGED_CHARACTERS = 2_000  # of each
+_FITTED_TOKENS = 512  # of a text, in new tokens
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ def _first_piece_rows(growth: Growth, head_vd: Tensor, nats: float) -> Tensor:
     counts = Counter(i for ids in _encoded(growth.new, texts) for i in ids)
     first = len(growth.old)
     start = start_token(growth.old)
-    sample = _encoded(growth.old, texts[:_AVERAGED_TEXTS])
+    opening = [text[:_AVERAGED_CHARACTERS] for text in texts[:_AVERAGED_TEXTS]]
+    sample = _encoded(growth.old, opening)
     return first_piece_rows(
         head_vd,
         growth.spellings,
@@ -114,7 +117,7 @@ def _first_piece_rows(growth: Growth, head_vd: Tensor, nats: float) -> Tensor:
 
 def _spelled_texts(growth: Growth, num_documents: int) -> list[SpelledText]:
     start = start_token(growth.new)
-    limit = growth.model.config.max_position_embeddings // 4
+    limit = min(growth.model.config.max_position_embeddings // 4, _FITTED_TOKENS)
     return [
         spell_out([start, *ids[:limit]], growth.spellings, first_id=len(growth.old))
         for ids in _encoded(growth.new, list(growth.texts[:num_documents]))

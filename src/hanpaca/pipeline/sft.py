@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from hanpaca.data.conversations import ALPACA, CHATML, Conversation, encode_conversation
 from hanpaca.data.pack import Blocks, content_hash, mix, pack
 from hanpaca.errors import RecipeError
-from hanpaca.model.load import load_tokenizer
+from hanpaca.model.load import end_token, load_tokenizer
 from hanpaca.pipeline import base, data, merged, stages
 from hanpaca.pipeline.adapter import ProbeTexts, train_adapter
 from hanpaca.pipeline.job import Job
@@ -23,6 +23,8 @@ from hanpaca.training.journal import Progress
 NAME = stages.SFT
 _TEMPLATES = {"chatml": CHATML, "alpaca": ALPACA}
 _GREETING = "你好"
+TEMPLATE = "chat_template.jinja"
+"""Kept beside the adapter: a merged model must be asked as it was taught."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ def tune_on(
         probe=ProbeTexts(texts.heldout, tokenizer.encode(prompt, add_special_tokens=False)),
         on_progress=on_progress,
     )
+    (folder / TEMPLATE).write_text(str(tokenizer.chat_template), encoding="utf-8")
     return {**metrics, "blocks_sha256": content_hash(blocks)}
 
 
@@ -100,7 +103,8 @@ def chat_template(tokenizer: PreTrainedTokenizerFast, settings: SftSection) -> s
     template = _TEMPLATES.get(settings.template, tokenizer.chat_template)
     if not isinstance(template, str):
         raise RecipeError(
-            "sft.template: the base model has no chat template of its own; set it to alpaca"
+            "template: the base model has no chat template of its own; set sft.template (on the "
+            "command line --set template=) to alpaca or chatml"
         )
     return template
 
@@ -130,4 +134,4 @@ def pack_conversations(
         ids, labels = encode_conversation(conversation, render=render, encode=encode)
         sequences.append((ids[: settings.block_tokens], labels[: settings.block_tokens]))
         size += len(sequences[-1][0])
-    return pack(sequences, block_tokens=settings.block_tokens, pad_id=int(tokenizer.eos_token_id))
+    return pack(sequences, block_tokens=settings.block_tokens, pad_id=end_token(tokenizer))

@@ -12,6 +12,16 @@ from hanpaca.recipe import Recipe
 from hanpaca.runs import Artifact, describe_file, write_atomically
 
 _WEIGHTS = (".safetensors", ".gguf")
+_READ = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 _HASHES = "hashes.json"
 
 
@@ -66,9 +76,7 @@ def cache_folder() -> Path:
 
 def _folder_inputs(folder: Path, name: str) -> list[Artifact]:
     files = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix in _WEIGHTS or file.name in ("config.json", "tokenizer.json")
+        file for file in folder.iterdir() if file.suffix in _WEIGHTS or file.name in _READ
     )
     hashes = cache_folder() / _HASHES
     try:

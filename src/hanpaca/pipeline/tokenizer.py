@@ -81,7 +81,7 @@ def _refuse_sentencepiece(base: Path) -> None:
     if isinstance(tokenizer, SentencePieceBPE):
         raise ArtifactError(
             f"{tokenizer.path}: a SentencePiece tokenizer cannot be written to GGUF yet, so no "
-            "whole run ends with it; `hanpaca tokenizer extend`, `pretrain` and `merge` take it"
+            "whole run ends with it; the tokenizer commands and `merge` take it"
         )
 
 

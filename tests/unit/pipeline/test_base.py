@@ -6,7 +6,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from hanpaca.errors import ArtifactError
-from hanpaca.pipeline.base import check_old_rows
+from hanpaca.model.checkpoint import read_headers
+from hanpaca.pipeline.base import check_old_rows, grow_base
+from hanpaca.recipe import RowsSection
+from hanpaca.tokenizer import extend_tokenizer, write_extension
 
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -27,6 +30,50 @@ def changed(folder: Path, **changes: torch.Tensor) -> Path:
     tensors = load_file(file) | {name: new.bfloat16() for name, new in changes.items()}
     save_file(tensors, file, metadata={"format": "pt"})
     return folder
+
+
+TEXTS = ["白日依山尽，黄河入海流。", "白日放歌须纵酒，千里江陵一日还。"] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_pieces", [0, 6])
+def test_a_base_of_any_type_grows_and_keeps_its_rows_bit_for_bit(
+    pico_untied: Path, tmp_path: Path, dtype: torch.dtype, num_pieces: int
+) -> None:
+    base = Path(shutil.copytree(pico_untied, tmp_path / "base"))
+    file = base / "model.safetensors"
+    tensors = {name: tensor.to(dtype) * 1.01 for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    extended, spellings = base, []
+    if num_pieces:
+        extension = extend_tokenizer(base, TEXTS, num_pieces=num_pieces)
+        extended, spellings = tmp_path / "extended", list(extension.spellings)
+        write_extension(extension, base, extended)
+    (grown := tmp_path / "grown").mkdir()
+    found = grow_base(
+        base, extended, spellings, TEXTS, settings=RowsSection(), seed=0, folder=grown
+    )
+    assert found["num_new_rows"] == num_pieces
+    assert {info.dtype for info in read_headers(grown).values()} == {dtype}
+    for name in (EMBEDDING, "lm_head.weight"):
+        rows = load_file(grown / "model.safetensors")[name]
+        assert len(rows) == found["num_old_rows"] + num_pieces
+        assert torch.equal(rows[: found["num_old_rows"]], tensors[name][: found["num_old_rows"]])
+
+
+@pytest.mark.parametrize(
+    ("spellings", "told"),
+    [([[5, 6]], "are not the base's"), ([], "a token was added without a row")],
+)
+def test_ids_that_are_no_row_numbers_are_refused(
+    spellings: list[list[int]], told: str, pico_untied: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(pico_untied, tmp_path / "base"))
+    if not spellings:
+        changed(base, **{name: weight(base, name)[:-1] for name in (EMBEDDING, "lm_head.weight")})
+    (grown := tmp_path / "grown").mkdir()
+    with pytest.raises(ArtifactError, match=told):
+        grow_base(base, base, spellings, TEXTS, settings=RowsSection(), seed=0, folder=grown)
 
 
 def test_new_rows_are_no_change(pico_base: Path, grown: Path) -> None:

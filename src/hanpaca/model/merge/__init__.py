@@ -44,6 +44,7 @@ DTYPES: Mapping[str, torch.dtype | None] = {
     "bf16": torch.bfloat16,
     "f32": torch.float32,
 }
+CHAT_TEMPLATE = "chat_template.jinja"
 _NUM_THREADS = 2
 """Disk and memory are the limit: more threads bring little."""
 _JOURNAL = "merge.json"
@@ -310,6 +311,9 @@ def _write_side(plan: MergePlan, folder: Path) -> None:
     is_pth = plan.options.format == "pth"
     write = side.write_meta_side if is_pth else side.write_hugging_face_side
     write(folder, base=plan.base, config=plan.config, tokenizer=plan.tokenizer)
+    for adapter in plan.adapters:  # who was taught to answer last says how to ask
+        if (adapter.folder / CHAT_TEMPLATE).is_file() and not is_pth:
+            shutil.copyfile(adapter.folder / CHAT_TEMPLATE, folder / CHAT_TEMPLATE)
     if not is_pth and len(plan.shards) > 1:
         write_index(folder, plan.shards)
 
