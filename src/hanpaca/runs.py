@@ -30,6 +30,7 @@ CHECKPOINTS = "checkpoints"
 PROGRESS = "progress.json"
 _KEY = "key"
 _PARTIAL = ".partial"
+_LEFTOVERS = (CHECKPOINTS, PROGRESS, _KEY)
 _LOCK = ".lock"
 _CHUNK_BYTES = 1 << 20
 _PACKAGES = ("hanpaca", "torch", "transformers", "peft", "tokenizers", "gguf", "xllamacpp")
@@ -138,9 +139,6 @@ def run_stage(
         write_atomically(partial / _KEY, key)
     started, clock = datetime.now(UTC), time.perf_counter()
     metrics = work(partial)
-    shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
-    for leftover in (_KEY, PROGRESS):
-        (partial / leftover).unlink(missing_ok=True)
     manifest = Manifest(
         stage=folder.name,
         stage_version=version,
@@ -150,6 +148,7 @@ def run_stage(
         outputs=tuple(
             describe_file(path, name=f"{folder.name}/{path.relative_to(partial).as_posix()}")
             for path in _files(partial)
+            if path.relative_to(partial).parts[0] not in (*_LEFTOVERS, MANIFEST)
         ),
         metrics=metrics,
         environment=environment(),
@@ -157,6 +156,9 @@ def run_stage(
         seconds=round(time.perf_counter() - clock, 2),
     )
     write_atomically(partial / MANIFEST, _render(manifest))
+    # Only now: a kill before this line must find what the work can be taken up from.
+    for leftover in _LEFTOVERS:
+        _remove(partial / leftover)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return manifest, False
@@ -171,7 +173,6 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     trouble = ArtifactError(
         f"{path}: the manifest of stage {folder.name} is missing, damaged or was edited; "
-        f""
         f"remove {folder} and run again"
     )
     try:
@@ -250,6 +251,13 @@ def environment() -> dict[str, str]:
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         **versions,
     }
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hanpaca import runs
 from hanpaca.errors import ArtifactError, ResourceError
 from hanpaca.runs import (
     Artifact,
@@ -184,3 +185,32 @@ def test_only_one_process_works_in_a_run(tmp_path: Path) -> None:
         pass
     with only_one(tmp_path):
         pass
+
+
+def test_a_kill_while_the_outputs_are_hashed_loses_no_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(folder: Path) -> dict[str, object]:
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        found = (folder / "checkpoints/state").exists()
+        (folder / "checkpoints/state").write_text("far")
+        (folder / "out.txt").write_text("made")
+        return {"resumed": found}
+
+    def stopped(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "describe_file", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run_stage(tmp_path / "10-x", version=1, config={}, inputs=[], work=work)
+    manifest, skipped = runs.run_stage(
+        tmp_path / "10-x", version=1, config={}, inputs=[], work=work
+    )
+    assert not skipped
+    assert manifest.metrics == {"resumed": True}
+    assert [one.path for one in manifest.outputs] == ["10-x/out.txt"]
+    assert sorted(path.name for path in (tmp_path / "10-x").iterdir()) == [
+        "manifest.json",
+        "out.txt",
+    ]
