@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 import sentencepiece
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -96,6 +96,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Case(old, new, extension, as_json)
 
 
+CONTROL = re.compile("</?s>|<unk>")
+
+
 def keeps_other_text(case: Case, text: str) -> None:
     text = TARGET.sub("", text)
     assert case.extended.encode(text) == case.base.encode(text)
@@ -115,6 +118,8 @@ def decodes_like_the_base(case: Case, text: str) -> None:
 
 
 def engines_agree(case: Case, text: str) -> None:
+    # In tokenizer.json the name of a control token is the token, as chat templates need it.
+    assume(not CONTROL.search(text))
     assert case.as_json.encode(text) == case.extended.encode(text)
 
 

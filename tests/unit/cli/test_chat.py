@@ -86,6 +86,8 @@ class Terminal:
         self.shown = ""
         self.pid, self.screen = pty.fork()
         if self.pid == 0:
+            # A shell starts what it puts into the background with Ctrl-C ignored.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.execve(
                 sys.executable,
                 [sys.executable, "-c", code, *words],

@@ -110,7 +110,7 @@ MISTAKES = [
     ("run r.yaml --run run base=zh.txt", 4, "a base is a folder or a .gguf file"),
     ("run r.yaml --run run base=no-tokenizer", 4, "no-tokenizer: no tokenizer.json or"),
     ("run r.yaml --run run base=no-config", 4, "no-config: no config.json"),
-    ("run r.yaml --run run base=no-model", 4, "no-model: the weights cannot be loaded"),
+    ("run r.yaml --run run base=no-model", 4, "no-model: neither model.safetensors"),
     ("run r.yaml --run run data.text=[gone.txt]", 3, "gone.txt: no such file"),
     ("run r.yaml --run run data.text=[empty.txt]", 3, "empty.txt: there is no text in it"),
     ("run r.yaml --run run data.text=[gb.txt]", 3, "gb.txt:1.*data.encoding: gb18030"),
@@ -237,7 +237,9 @@ def test_an_error_that_is_a_bug_keeps_its_traceback(
 
 def test_ctrl_c_says_how_to_go_on() -> None:
     code = (
-        "import time\nfrom hanpaca.cli import main, runs\n"
+        "import signal, time\nfrom hanpaca.cli import main, runs\n"
+        # A shell starts what it puts into the background with Ctrl-C ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "def wait(*_):\n    print('ready', flush=True)\n    time.sleep(60)\n"
         "runs.load_recipe = wait\nmain()"
     )
