@@ -344,34 +344,32 @@ def _characters(tokenizer: PreTrainedTokenizerFast, blocks: Blocks) -> int:
     return seen * len(blocks) // len(texts)
 
 
-def time_steps(material: Material, rounds: int) -> dict[str, float]:
-    """Median seconds of a step of 2 x 256 tokens for each size, in turn."""
+def time_steps(base: Path, rounds: int) -> dict[str, float]:
+    """Median seconds of a step of 2 x 256 tokens for each size, in turn; ids and rows are any."""
     found: dict[int, list[float]] = {size: [] for size in SIZES}
+    ids = np.random.default_rng(0).integers(3, 49_000, size=(8, 256)).astype(np.int32)
+    blocks = Blocks(ids, ids, np.tile(np.arange(256, dtype=np.int32), (8, 1)))
     for _ in range(rounds):
         for size in SIZES:
-            with tempfile.TemporaryDirectory() as name:
-                model = prepared(material, Arm(size, method="mean"), Path(name))
-                blocks = blocks_of(material, Path(name), 8)
-                found[size] += train(model, blocks, Arm(size), lambda step: None, 4)[1:]
-    return {str(size): round(median(values), 4) for size, values in found.items()}
-
-
-def time_output_fit(material: Material) -> float:
-    """Seconds that fitting the output rows takes before training."""
-    seconds = []
-    for arm in (Arm(1000, fit_output_passes=1), Arm(1000)):
-        with tempfile.TemporaryDirectory() as name:
-            began = time.perf_counter()
-            prepared(material, arm, Path(name))
-            seconds.append(time.perf_counter() - began)
-    return round(seconds[0] - seconds[1], 1)
+            model = load_model(base, dtype=faster_dtype())
+            table_vd = model.model.embed_tokens.weight
+            grown_vd = torch.cat([table_vd, table_vd[:size]])
+            model.model.embed_tokens = nn.Embedding(*grown_vd.shape, _weight=grown_vd)
+            if size:
+                model.lm_head.weight = nn.Parameter(grown_vd.clone(), requires_grad=False)
+            add_lora(model, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
+            if size:
+                add_new_rows(model, size)
+            use_grouped_attention(model)
+            found[size] += train(model, blocks, Arm(size), lambda step: None, 4)[1:]
+    return {str(size): round(median(values), 3) for size, values in found.items()}
 
 
 def seconds_of(entry: dict[str, Any], step: float, result: dict[str, Any]) -> float:
-    """Training time up to a step; fitting rows before counts."""
+    """Training time up to a step; what fitting rows before takes does not count."""
     arm = entry["arm"]
     each = result["seconds_per_step"][str(arm["num_pieces"])] * arm["batch_blocks"] / 2
-    return float(arm["fit_output_passes"] * result["output_fit_seconds"] + step * each)
+    return float(step * each)
 
 
 def value_at(points: Sequence[tuple[float, float]], x: float) -> float | None:
@@ -448,9 +446,8 @@ def main() -> None:
                     result["arms"][arm.name] = run_arm(material, arm)
                     RESULT.write_text(json.dumps(result, indent=1) + "\n")
         case "time":
-            material = read_material(options.run)
-            result["seconds_per_step"] = time_steps(material, options.rounds)
-            result["output_fit_seconds"] = time_output_fit(material)
+            base = resolve_base(load_recipe(RECIPE), print)[0]
+            result["seconds_per_step"] = time_steps(base, options.rounds)
         case _:
             report(result)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
