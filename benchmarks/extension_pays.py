@@ -354,7 +354,8 @@ def time_steps(base: Path, rounds: int) -> dict[str, float]:
             model = load_model(base, dtype=faster_dtype())
             table_vd = model.model.embed_tokens.weight
             grown_vd = torch.cat([table_vd, table_vd[:size]])
-            model.model.embed_tokens = nn.Embedding(*grown_vd.shape, _weight=grown_vd)
+            rows, hidden = grown_vd.shape
+            model.model.embed_tokens = nn.Embedding(rows, hidden, _weight=grown_vd)
             if size:
                 model.lm_head.weight = nn.Parameter(grown_vd.clone(), requires_grad=False)
             add_lora(model, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
