@@ -3,8 +3,9 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -181,6 +182,8 @@ def bakeoff(
         int, typer.Option(help="Also try input rows fitted for so many steps.")
     ] = 0,
     untie: Annotated[bool, typer.Option(help="Untie the head of a tied base.")] = False,
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Try the starts of new rows on your base and text, and name the best."""
@@ -194,7 +197,10 @@ def bakeoff(
             base,
             extended,
             spellings,
-            _bakeoff_texts(text, protected or []),
+            _bakeoff_texts(
+                list(read_texts(text, encoding=encoding, text_field=text_field)),
+                read_texts(protected or [], encoding=encoding, text_field=text_field),
+            ),
             settings=candidates(untied=untied, num_fit_steps=fit_steps),
             training=_short_training(num_tokens),
             scratch=Path(scratch),
@@ -222,15 +228,13 @@ def _new_spellings(base: Path, extended: Path) -> list[list[int]]:
     return spellings
 
 
-def _bakeoff_texts(text: list[Path], protected: list[Path]) -> "BakeoffTexts":
-    from hanpaca.data.text import read_documents
+def _bakeoff_texts(texts: list[str], protected: Iterable[str]) -> "BakeoffTexts":
     from hanpaca.pipeline.bakeoff import BakeoffTexts
 
-    texts = [document.text for document in read_documents(text)]
     if len(texts) < 2:
-        raise DataError(f"{text[0]}: at least two documents are needed: one is held out to measure")
+        raise DataError("--text: at least two documents are needed: one is held out to measure")
     num_heldout = max(1, min(len(texts) // 10, _MEASURED_DOCUMENTS))
-    old = [document.text for document in read_documents(protected)][:_MEASURED_DOCUMENTS]
+    old = list(islice(protected, _MEASURED_DOCUMENTS))
     return BakeoffTexts(texts[num_heldout:], texts[:num_heldout], old)
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
-from hanpaca.cli.tools import Output, Texts
+from hanpaca.cli.tools import Encoding, Output, TextField, Texts, read_texts
 from hanpaca.cli.whole import written_whole
 from hanpaca.errors import RecipeError
 
@@ -19,13 +19,14 @@ def train(
     kind: Annotated[
         str, typer.Option(help="sentencepiece-bpe, sentencepiece-unigram or byte-bpe.")
     ] = "sentencepiece-bpe",
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
 ) -> None:
     """Train a tokenizer from scratch with LLaMA's settings; `extend` keeps an old one instead."""
-    from hanpaca.data.text import read_documents
     from hanpaca.tokenizer.train import train_tokenizer
 
     known = _kind(kind)
-    texts = (document.text for document in read_documents(text))
+    texts = read_texts(text, encoding=encoding, text_field=text_field)
     with written_whole(output) as partial:
         train_tokenizer(texts, partial, kind=known, num_pieces=num_pieces)
     print(f"{output}: {num_pieces} pieces, {kind}")
