@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from html import escape
+from unicodedata import east_asian_width
 
 from hanpaca.tokenizer.audit import Audit
 from hanpaca.tokenizer.corpus_audit import CorpusAudit
 
 _COLOURS = ("#0072b2", "#d55e00")  # Okabe and Ito: colour-blind readers can tell them apart
-_LABEL, _BAR, _ROW = 190, 380, 40  # pixels
+_BAR, _ROW = 380, 40  # pixels
 _LINE_CHARACTERS = 160
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -178,26 +179,30 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _plot(rows: Sequence[tuple[str, float, float]]) -> str:
-    """Two bars a row, from zero."""
+    """Two bars a row, from zero, beside a column as wide as the longest label."""
     highest = max((max(before, after) for _, before, after in rows), default=0.0) or 1.0
+    left = 16 + max((_width(label) for label, _, _ in rows), default=0)
     parts = [
-        f'<text x="{_LABEL + 90 * i}" y="14" style="fill:{colour}">■ {name}</text>'
+        f'<text x="{left + 90 * i}" y="14" style="fill:{colour}">■ {name}</text>'
         for i, (colour, name) in enumerate(zip(_COLOURS, ("before", "after"), strict=True))
     ]
     for number, (label, *values) in enumerate(rows):
         y = 24 + number * _ROW
-        parts.append(
-            f'<text x="{_LABEL - 8}" y="{y + 20}" text-anchor="end">{escape(label)}</text>'
-        )
+        parts.append(f'<text x="{left - 8}" y="{y + 20}" text-anchor="end">{escape(label)}</text>')
         for i, value in enumerate(values):
             width, top = value / highest * _BAR, y + 15 * i
             parts.append(
-                f'<rect x="{_LABEL}" y="{top}" width="{width:.1f}" height="13" '
-                f'fill="{_COLOURS[i]}"/><text x="{_LABEL + width + 6:.1f}" y="{top + 11}">'
+                f'<rect x="{left}" y="{top}" width="{width:.1f}" height="13" '
+                f'fill="{_COLOURS[i]}"/><text x="{left + width + 6:.1f}" y="{top + 11}">'
                 f"{value:.3f}</text>"
             )
     height = 30 + len(rows) * _ROW
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LABEL + _BAR + 60} {height}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + _BAR + 60} {height}" '
         f'role="img"><title>Tokens per character</title>{"".join(parts)}</svg>'
     )
+
+
+def _width(label: str) -> int:
+    """Pixels that a label may take at most in the page's 13-pixel letters."""
+    return sum(13 if east_asian_width(letter) in "WF" else 7 for letter in label)
