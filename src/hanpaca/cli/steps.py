@@ -51,6 +51,7 @@ def grow(
     """Give a model the rows of its extended tokenizer's new pieces; every old row stays."""
     from hanpaca.pipeline.base import grow_base
 
+    base = _ready(base)
     section = load_section(RowsSection, {}, settings or [])
     spellings = _new_spellings(base, extended)
     texts = list(read_texts(text, encoding=encoding, text_field=text_field))
@@ -85,6 +86,7 @@ def pretrain(
     """Continue pretraining on your own text; writes an adapter. Run again to resume."""
     from hanpaca.pipeline.pretrain import PretrainTexts, pretrain_on
 
+    base = _ready(base)
     section = _section(PretrainSection, num_tokens, replay, settings)
     texts = list(read_texts(text, encoding=encoding, text_field=text_field))
     if len(texts) < 2:
@@ -122,6 +124,7 @@ def sft(
     from hanpaca.data.conversations import read_conversations
     from hanpaca.pipeline.sft import SftTexts, tune_on
 
+    base = _ready(base)
     section = _section(SftSection, num_tokens, None, settings)
     conversations = [conversation for conversation, _ in read_conversations(instructions)]
     if not conversations:
@@ -156,7 +159,7 @@ def evaluate(
     texts = list(read_texts(text, encoding=encoding, text_field=text_field))
     rows = []
     for folder in models:
-        score = score_folder(folder, texts, scripts=tuple(script or []))
+        score = score_folder(_ready(folder), texts, scripts=tuple(script or []))
         rows.append(
             (
                 str(folder),
@@ -190,6 +193,7 @@ def bakeoff(
     from hanpaca.pipeline.bakeoff import bake_off, candidates
     from hanpaca.pipeline.formats import read_config
 
+    base = _ready(base)
     spellings = _new_spellings(base, extended)
     untied = untie or not read_config(base).get("tie_word_embeddings", False)
     with tempfile.TemporaryDirectory(prefix="hanpaca-bakeoff-") as scratch:
@@ -216,6 +220,13 @@ def bakeoff(
     header = ("rows", "bits/char at start", f"after {num_tokens} tokens", "old language at the end")
     print_table(header, rows)
     print(f"Best: {scores[0].name}")
+
+
+def _ready(base: Path) -> Path:
+    """The folder itself, or one with links to it and the `tokenizer.json` that it lacks."""
+    from hanpaca.pipeline.source import with_fast_tokenizer
+
+    return with_fast_tokenizer(base, lambda text: errors.print(text, markup=False))
 
 
 def _new_spellings(base: Path, extended: Path) -> list[list[int]]:

@@ -88,7 +88,10 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
         ArtifactError: There is no readable tokenizer.
     """
     if not (folder / "tokenizer.json").is_file():
-        raise ArtifactError(f"{folder}: no tokenizer.json: give a folder with a fast tokenizer")
+        raise ArtifactError(
+            f"{folder}: no tokenizer.json: give a folder with one, or make it of a tokenizer.model "
+            "with `hanpaca tokenizer convert`"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:

@@ -1,8 +1,10 @@
 """Where a base model comes from: a folder, a GGUF file, an installed package, or the hub."""
 
+import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,12 @@ from hanpaca.recipe import Recipe
 from hanpaca.runs import Artifact, describe_file, write_atomically
 
 _WEIGHTS = (".safetensors", ".gguf")
+_JSON, _MODEL = "tokenizer.json", "tokenizer.model"
 _READ = (
     "config.json",
     "generation_config.json",
-    "tokenizer.json",
-    "tokenizer.model",
+    _JSON,
+    _MODEL,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -44,7 +47,7 @@ def resolve_base(recipe: Recipe, tell: Callable[[str], None]) -> tuple[Path, lis
     """
     path = recipe.locate(recipe.base)
     if path.is_dir():
-        return path, _folder_inputs(path, recipe.base)
+        return with_fast_tokenizer(path, tell), _folder_inputs(path, recipe.base)
     if path.suffix == ".gguf":
         source = describe_file(path, name=recipe.base)
         if recipe.base_sha256 not in (None, source.sha256):
@@ -64,8 +67,36 @@ def resolve_base(recipe: Recipe, tell: Callable[[str], None]) -> tuple[Path, lis
     if re.fullmatch(r"[\w.-]+/[\w.-]+", recipe.base):
         tell(f"Downloading {recipe.base} from the hub")
         folder = _download(recipe.base)
-        return folder, _folder_inputs(folder, recipe.base)
+        return with_fast_tokenizer(folder, tell), _folder_inputs(folder, recipe.base)
     raise ArtifactError(f"base: {path} does not exist; give a folder, a .gguf file or a hub id")
+
+
+def with_fast_tokenizer(base: Path, tell: Callable[[str], None]) -> Path:
+    """Give a base that has only `tokenizer.model` the `tokenizer.json` with the same ids.
+
+    The base's folder stays as it is: the result is a folder in the cache with links to its files.
+
+    Raises:
+        ArtifactError: The tokenizer cannot be converted exactly.
+    """
+    if (base / _JSON).exists() or not (base / _MODEL).is_file():
+        return base
+    files = sorted(file for file in base.iterdir() if file.is_file())
+    state = [[str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+    key = hashlib.sha256(json.dumps(state).encode()).hexdigest()[:16]
+    folder = cache_folder() / "models" / key
+    if not folder.is_dir():
+        from hanpaca.tokenizer.convert import convert_sentencepiece
+
+        tell(f"Converting {base / _MODEL}")
+        partial = folder.with_name(f"{key}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        convert_sentencepiece(base / _MODEL, partial)
+        for file in files:
+            if not (partial / file.name).exists():
+                (partial / file.name).symlink_to(file.resolve())
+        partial.rename(folder)
+    return folder
 
 
 def cache_folder() -> Path:

@@ -1,10 +1,13 @@
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from sentencepiece import SentencePieceProcessor
 
 from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.model.load import load_tokenizer
 from hanpaca.pipeline import source
 from hanpaca.pipeline.source import resolve_base
 from hanpaca.recipe import Recipe, load_recipe
@@ -104,3 +107,25 @@ def test_a_hub_that_cannot_be_reached_is_said(
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
     with pytest.raises(ResourceError, match="cannot be downloaded from the hub: no network"):
         resolve_base(recipe_with(tmp_path, "someone/some-model"), lambda text: None)
+
+
+def test_a_base_with_a_tokenizer_model_alone_gets_the_json_beside_links(
+    pico_sentencepiece: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    shutil.copyfile(pico_sentencepiece / "tokenizer.model", base / "tokenizer.model")
+    (base / "config.json").write_text("{}")
+    told: list[str] = []
+    recipe = recipe_with(tmp_path, "base")
+    folder, inputs = resolve_base(recipe, told.append)
+    assert sorted(file.name for file in base.iterdir()) == ["config.json", "tokenizer.model"]
+    assert [one.path for one in inputs] == ["base/config.json", "base/tokenizer.model"]
+    assert (folder / "config.json").resolve() == base / "config.json"
+    text = "白日依山尽 and  then\n"
+    ids = SentencePieceProcessor(model_file=str(base / "tokenizer.model")).encode(text)
+    assert load_tokenizer(folder).encode(text, add_special_tokens=False) == ids
+    assert resolve_base(recipe, told.append)[0] == folder
+    assert len(told) == 1
+    (base / "config.json").write_text('{"changed": 1}')
+    assert resolve_base(recipe, told.append)[0] != folder
