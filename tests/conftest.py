@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,21 @@ def make_pico_model(
     folder: Path, *, tied: bool = True, hidden_size: int = 32, seed: int = 0
 ) -> None:
     """Make a 2-layer Llama with random weights and a byte-level BPE tokenizer."""
+    make_pico_tokenizer(folder)
+    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    write_pico_weights(folder, len(vocab), tied=tied, hidden_size=hidden_size, seed=seed, **special)
+
+
+def write_pico_weights(
+    folder: Path, vocab_size: int, *, tied: bool, hidden_size: int = 32, seed: int = 0, **more: Any
+) -> None:
+    """Write configuration and random weights of a 2-layer Llama."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    make_pico_tokenizer(folder)
-    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
     config = LlamaConfig(
-        vocab_size=len(vocab),
+        vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
@@ -104,10 +113,8 @@ def make_pico_model(
         num_key_value_heads=2,
         max_position_embeddings=256,
         tie_word_embeddings=tied,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
         initializer_range=0.1,
+        **more,
     )
     torch.manual_seed(seed)
     LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
@@ -128,6 +135,15 @@ def pico_sentencepiece(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pico-sentencepiece")
     lines = [*ENGLISH.splitlines(), "    return x"]
     (folder / "tokenizer.model").write_bytes(train_sentencepiece(lines))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pico_llama(pico_sentencepiece: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model as LLaMA 1 came: an untied head, and `tokenizer.model` as its only tokenizer."""
+    folder = tmp_path_factory.mktemp("pico-llama") / "base"
+    write_pico_weights(folder, 400, tied=False, bos_token_id=1, eos_token_id=2)
+    shutil.copyfile(pico_sentencepiece / "tokenizer.model", folder / "tokenizer.model")
     return folder
 
 

@@ -7,7 +7,13 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from hanpaca.data.conversations import ALPACA, CHATML, Conversation, encode_conversation
+from hanpaca.data.conversations import (
+    ALPACA,
+    CHATML,
+    IGNORED,
+    Conversation,
+    encode_conversation,
+)
 from hanpaca.data.pack import Blocks, content_hash, mix, pack
 from hanpaca.errors import RecipeError
 from hanpaca.model.load import end_token, load_tokenizer
@@ -116,7 +122,10 @@ def pack_conversations(
 ) -> Blocks:
     """Conversations as labelled blocks, as many as the recipe's tokens need.
 
-    A conversation longer than a block loses its end.
+    A conversation longer than a block loses its end; one that loses every answer is left out.
+
+    Raises:
+        RecipeError: No answer begins within the tokens of a block.
     """
 
     def render(messages: list[dict[str, str]], prompt: bool) -> str:
@@ -132,6 +141,13 @@ def pack_conversations(
         if size > 1.1 * settings.num_tokens:
             break
         ids, labels = encode_conversation(conversation, render=render, encode=encode)
-        sequences.append((ids[: settings.block_tokens], labels[: settings.block_tokens]))
-        size += len(sequences[-1][0])
+        ids, labels = ids[: settings.block_tokens], labels[: settings.block_tokens]
+        if any(label != IGNORED for label in labels):
+            sequences.append((ids, labels))
+            size += len(ids)
+    if conversations and not sequences:
+        raise RecipeError(
+            f"sft.block_tokens: {settings.block_tokens} tokens end before any answer begins; "
+            "give more"
+        )
     return pack(sequences, block_tokens=settings.block_tokens, pad_id=end_token(tokenizer))

@@ -101,3 +101,16 @@ def test_documents_stand_between_start_and_end(tokenizer: PreTrainedTokenizerFas
     assert ids[: len(first) + len(second)] == first + second
     assert set(ids[len(first) + len(second) :]) == {2}
     assert (blocks.labels[0][len(first) + len(second) :] == -100).all()
+
+
+def test_a_conversation_without_room_for_an_answer_is_left_out(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    tokenizer.chat_template = CHATML
+    long = (Message("user", "山" * 90), Message("assistant", "x"))
+    blocks = pack_conversations(tokenizer, [long, *TALKS[:3]], section())
+    assert (blocks.labels != -100).any(axis=1).all()
+    only_short = pack_conversations(tokenizer, TALKS[:3], section())
+    assert (blocks.input_ids == only_short.input_ids).all()
+    with pytest.raises(RecipeError, match=r"sft\.block_tokens: 64 tokens end before any answer"):
+        pack_conversations(tokenizer, [long], section())
