@@ -1,6 +1,5 @@
 """Carry a plan out: a few rows at a time, in as many threads as pay, file after file."""
 
-import math
 import os
 import threading
 from collections import deque
@@ -15,18 +14,18 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hanpaca.errors import ArtifactError
 from hanpaca.model.merge.fold import (
-    Addition,
     LoadedAddition,
     Overlay,
     Workspace,
     fold_rows,
-    load_addition,
+    load_additions,
     read_exactly,
     read_rows,
+    rounded,
     to_interleaved,
 )
+from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.merge.shards import Prepare, Shards, Slice
 from hanpaca.model.stored import Extent, matrix_shape
 
@@ -122,7 +121,7 @@ def write_shards(
         result.result()
         on_bytes(len(work.rows) * work.extent.row_bytes)
 
-    with OpenFiles() as files, _one_thread_each(), ThreadPoolExecutor(num_threads) as pool:
+    with OpenFiles() as files, one_thread_each(), ThreadPoolExecutor(num_threads) as pool:
         local = threading.local()
 
         def run(work: _Work) -> float:
@@ -154,20 +153,21 @@ def _cut(
     """Pieces of work; the factors of a matrix are read when its first piece is asked for."""
     for part, extent in parts:
         steps = part.tensor.steps
-        loaded = {
-            place: load_addition(step, files)
-            for place, step in enumerate(steps)
-            if isinstance(step, Addition)
-        }
-        heads = [step.stored.head_rows for step in steps if isinstance(step, Overlay)]
-        unit = max(1, part.head_rows, *heads)
-        columns = max(1, matrix_shape(part.tensor.shape)[1])
-        chunk = max(1, _CHUNK_ELEMENTS // columns // unit) * unit
+        loaded = load_additions(steps, files)
+        chunk = chunk_rows(part.tensor, part.head_rows)
         step = chunk * _CHUNKS
         measured = measure and part.tensor.changed
         for start in range(part.rows.start, part.rows.stop, step) if part.num_bytes else ():
             rows = range(start, min(start + step, part.rows.stop))
             yield _Work(part, extent, descriptor, loaded, rows, chunk, measured)
+
+
+def chunk_rows(tensor: OutputTensor, head_rows: int = 0) -> int:
+    """How many rows are computed at a time: whole heads where heads are reordered."""
+    heads = [step.stored.head_rows for step in tensor.steps if isinstance(step, Overlay)]
+    unit = max(1, head_rows, *heads)
+    columns = max(1, matrix_shape(tensor.shape)[1])
+    return max(1, _CHUNK_ELEMENTS // columns // unit) * unit
 
 
 def _run(work: _Work, rows: range, files: OpenFiles, workspace: Workspace) -> float:
@@ -185,11 +185,7 @@ def _run(work: _Work, rows: range, files: OpenFiles, workspace: Workspace) -> fl
     if part.head_rows:
         result = to_interleaved(result, part.head_rows)
     columns = result[:, part.columns.start : part.columns.stop]
-    stored = workspace.take("stored", tensor.dtype, (len(rows), len(part.columns)))
-    stored.copy_(columns)
-    # One value that is not finite makes the sum not finite.
-    if not math.isfinite(float(stored.sum(dtype=torch.float32))):
-        _check_range(columns, part)
+    stored = rounded(columns, tensor.dtype, tensor.name, workspace)
     _write(work, rows, stored)
     return _largest_change(work, rows, stored, files, workspace) if work.measure else 0.0
 
@@ -204,28 +200,6 @@ def _plain_copy(part: Slice) -> Extent | None:
     one = len(stored.extents) == 1 and len(part.columns) == num_columns
     same_order = stored.head_rows == part.head_rows
     return stored.extents[0] if one and same_order and stored.dtype is part.dtype else None
-
-
-def _check_range(result: Tensor, part: Slice) -> None:
-    """Refuse values that are not finite in the type they are stored in.
-
-    Raises:
-        ArtifactError: Says whether they were so before, or another type would do.
-    """
-    lowest, highest = (float(value) for value in result.aminmax())
-    limit = torch.finfo(part.dtype).max
-    if -limit <= lowest and highest <= limit:
-        return
-    kind = str(part.dtype).removeprefix("torch.")
-    if max(abs(lowest), abs(highest)) <= torch.finfo(torch.float32).max:
-        raise ArtifactError(
-            f"{part.tensor.name}: {lowest:g} to {highest:g} is too much for {kind}: "
-            "choose --dtype bf16 or f32"
-        )
-    raise ArtifactError(
-        f"{part.tensor.name}: NaN or infinite values in the adapter or the base; "
-        "train the adapter again or download the base again"
-    )
 
 
 def _write(work: _Work, rows: range, data: Tensor) -> None:
@@ -260,7 +234,7 @@ def _writable(file: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _one_thread_each() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Let each of our threads multiply by itself."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

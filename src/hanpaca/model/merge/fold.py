@@ -93,6 +93,15 @@ def load_addition(step: Addition, files: Files) -> LoadedAddition:
     return LoadedAddition(left, right, scaling, parts[2].view(-1, 1) if magnitude else None)
 
 
+def load_additions(steps: Sequence[Step], files: Files) -> dict[int, LoadedAddition]:
+    """Read the factors of all updates of a tensor, by their place among its steps."""
+    return {
+        place: load_addition(step, files)
+        for place, step in enumerate(steps)
+        if isinstance(step, Addition)
+    }
+
+
 def fold_rows(
     steps: Sequence[Step],
     loaded: Mapping[int, LoadedAddition],
@@ -122,6 +131,37 @@ def fold_rows(
             case Rounding(dtype):
                 result.copy_(workspace.take("rounded", dtype, (len(rows), columns)).copy_(result))
     return result
+
+
+def rounded(result: Tensor, dtype: torch.dtype, name: str, workspace: Workspace) -> Tensor:
+    """The bits that are stored.
+
+    Raises:
+        ArtifactError: Values are not finite in the type they are stored in; says whether they
+            were so before, or another type would do.
+    """
+    stored = workspace.take("stored", dtype, (result.shape[0], result.shape[1]))
+    stored.copy_(result)
+    # One value that is not finite makes the sum not finite.
+    if not math.isfinite(float(stored.sum(dtype=torch.float32))):
+        _check_range(result, dtype, name)
+    return stored
+
+
+def _check_range(result: Tensor, dtype: torch.dtype, name: str) -> None:
+    lowest, highest = (float(value) for value in result.aminmax())
+    limit = torch.finfo(dtype).max
+    if -limit <= lowest and highest <= limit:
+        return
+    kind = str(dtype).removeprefix("torch.")
+    if max(abs(lowest), abs(highest)) <= torch.finfo(torch.float32).max:
+        raise ArtifactError(
+            f"{name}: {lowest:g} to {highest:g} is too much for {kind}: choose --dtype bf16 or f32"
+        )
+    raise ArtifactError(
+        f"{name}: NaN or infinite values in the adapter or the base; "
+        "train the adapter again or download the base again"
+    )
 
 
 def _add(addition: LoadedAddition, rows: range, result: Tensor, workspace: Workspace) -> None:

@@ -1,0 +1,161 @@
+"""A merge before a byte of it is written: options, and the plan made from headers alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model import meta
+from hanpaca.model.checkpoint import MAX_SHARD_BYTES
+from hanpaca.model.fingerprint import model_fingerprint
+from hanpaca.model.merge import shards as files
+from hanpaca.model.merge import side
+from hanpaca.model.merge.adapters import Adapter, read_adapter
+from hanpaca.model.merge.bases import Base, read_base
+from hanpaca.model.merge.fold import Addition, Overlay
+from hanpaca.model.merge.plan import OutputTensor, Rounded, plan_tensors
+from hanpaca.model.stored import Stored
+
+DTYPES: Mapping[str, torch.dtype | None] = {
+    "as-base": None,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+}
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """What the merged model is to look like."""
+
+    format: Literal["hf", "pth"] = "hf"
+    dtype: Literal["as-base", "f16", "bf16", "f32"] = "as-base"
+    rounding: Rounded = "once"
+    """`per-adapter` gives the numbers of the Chinese-LLaMA-Alpaca scripts of 2023."""
+    max_shard_bytes: int = MAX_SHARD_BYTES
+    num_files: int | None = None
+    """Of format pth; None: as many as Meta has for the size."""
+    alpha: float | None = None
+    """For adapters without a configuration."""
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """A merge before a byte of it is written."""
+
+    base: Base
+    adapters: Sequence[Adapter]
+    options: MergeOptions
+    tensors: Sequence[OutputTensor]
+    shards: files.Shards
+    config: Mapping[str, Any]
+    tokenizer: Path | None
+    warnings: Sequence[str]
+
+    @property
+    def num_bytes(self) -> int:
+        """To be written."""
+        return sum(part.num_bytes for shard in self.shards.values() for part in shard)
+
+    @property
+    def num_read_bytes(self) -> int:
+        """To be read, if every tensor goes to one file."""
+        return sum(extent.num_bytes for stored in self._read() for extent in stored.extents)
+
+    @property
+    def num_changed(self) -> int:
+        """Tensors in which an adapter has a say."""
+        return sum(tensor.changed for tensor in self.tensors)
+
+    def _read(self) -> list[Stored]:
+        found = []
+        for tensor in self.tensors:
+            for step in tensor.steps:
+                match step:
+                    case Overlay(stored):
+                        found.append(stored)
+                    case Addition(update):
+                        found += [update.a, update.b]
+        return found
+
+
+def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> MergePlan:
+    """Read headers and decide what every byte of the merged model is made of.
+
+    Args:
+        base: What the first adapter was trained on: Hugging Face safetensors or `.bin`, or Meta's
+            `.pth`.
+        adapters: In order; each was trained on the result of those before it.
+        options: Format, type and rounding.
+
+    Raises:
+        ArtifactError: Something is missing, damaged or does not fit; names file and tensor.
+    """
+    model = read_base(base)
+    read = [read_adapter(folder, alpha=options.alpha) for folder in adapters]
+    warnings = _check_fingerprints(base, read)
+    tensors = plan_tensors(model, read, dtype=DTYPES[options.dtype], rounding=options.rounding)
+    config = side.merged_config(model, tensors)
+    by_name = {tensor.name: tensor for tensor in tensors}
+    tokenizer = None
+    if meta.EMBEDDING in by_name:
+        rows = by_name[meta.EMBEDDING].shape[0]
+        tokenizer = side.tokenizer_folder(model, read, num_rows=rows)
+    return MergePlan(
+        model,
+        read,
+        options,
+        tensors,
+        _shards(tensors, config, options),
+        config,
+        tokenizer,
+        warnings,
+    )
+
+
+def _check_fingerprints(base: Path, adapters: Sequence[Adapter]) -> list[str]:
+    """What cannot be checked, in words."""
+    warnings = []
+    for number, adapter in enumerate(adapters):
+        expected = adapter.metadata.get("hanpaca.base.fingerprint")
+        if not expected:
+            warnings.append(
+                f"{adapter.folder}: does not say which model it was trained on; only names and "
+                "shapes were checked"
+            )
+        elif number > 0:
+            warnings.append(
+                f"{adapter.folder}: was trained on {expected[:12]}…; whether that is the result of "
+                "the adapters before it was not checked"
+            )
+        elif expected != model_fingerprint(base):
+            raise ArtifactError(
+                f"{adapter.file}: this adapter was trained on another model than {base} "
+                f"(fingerprint {expected[:12]}…); give the model it was trained on"
+            )
+    return warnings
+
+
+def _shards(
+    tensors: Sequence[OutputTensor], config: Mapping[str, Any], options: MergeOptions
+) -> files.Shards:
+    if options.format == "hf":
+        return files.hugging_face_shards(tensors, options.max_shard_bytes)
+    meta.params_of(config)
+    num_files = options.num_files or meta.default_num_files(config)
+    return files.meta_shards(with_head(tensors), config, num_files)
+
+
+def with_head(tensors: Sequence[OutputTensor]) -> list[OutputTensor]:
+    """Meta's format has no tied head: it gets the embedding a second time."""
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if meta.HEAD in by_name or meta.EMBEDDING not in by_name:
+        return list(tensors)
+    embedding = by_name[meta.EMBEDDING]
+    head = OutputTensor(
+        meta.HEAD, embedding.shape, embedding.dtype, embedding.steps, embedding.changed
+    )
+    return [*tensors, head]
