@@ -50,7 +50,7 @@ def gguf(
     types: Annotated[str, typer.Option(help="Types, separated by commas.")] = "f16,q8_0",
 ) -> None:
     """Write a model as GGUF files for llama.cpp."""
-    from hanpaca.gguf.quantize import FILE_TYPES
+    from hanpaca.gguf.types import FILE_TYPES
     from hanpaca.pipeline.formats import folder_to_gguf
 
     wanted = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))

@@ -15,8 +15,9 @@ from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError
+from hanpaca.gguf.kernels import quantize
 from hanpaca.gguf.names import gguf_name, num_rotary_heads, to_interleaved
-from hanpaca.gguf.quantize import FILE_TYPES, num_bytes, quantize, tensor_type
+from hanpaca.gguf.types import FILE_TYPES, Shape, num_bytes, tensor_type
 from hanpaca.gguf.vocab import Vocabulary
 
 _LARGEST_HALF = 65_504.0
@@ -59,7 +60,7 @@ def write_gguf(
         tensors: Every weight; a head that is tied to the embedding is left out.
         config: As `config.json` has it.
         vocabulary: One token for every row of the embedding.
-        file_type: A key of `hanpaca.gguf.quantize.FILE_TYPES`.
+        file_type: A key of `hanpaca.gguf.types.FILE_TYPES`.
         metadata: Further text keys, such as `hanpaca.base.fingerprint`.
         on_bytes: Called with the bytes of weights written so far and in all.
 
@@ -83,7 +84,8 @@ def write_gguf(
         writer.write_ti_data_to_file()
         total, done = sum(num_bytes(tensor.shape, kind) for tensor, _, kind in plan), 0
         for tensor, name, kind in plan:
-            writer.write_tensor_data(quantize(_values(tensor, name, kind, config), kind))
+            values = _values(tensor, name, kind, config)
+            writer.write_tensor_data(quantize(np.atleast_2d(values), kind))
             done += num_bytes(tensor.shape, kind)
             on_bytes(done, total)
     except BaseException:
@@ -100,16 +102,13 @@ def predict_bytes(
     shapes: Mapping[str, tuple[int, ...]], *, config: Mapping[str, Any], file_type: str
 ) -> int:
     """Size of the weights of a file before it is written; the header comes on top (1–5 MB)."""
-    tied = bool(config.get("tie_word_embeddings"))
+    model = Shape.of(config)
     total = 0
     for name, shape in shapes.items():
         ours = _known_name(name)
-        if tied and ours == "output.weight":
+        if model.tied and ours == "output.weight":
             continue
-        kind = tensor_type(
-            ours, shape, file_type=file_type, num_layers=config["num_hidden_layers"], tied=tied
-        )
-        total += num_bytes(shape, kind)
+        total += num_bytes(shape, tensor_type(ours, shape, file_type=file_type, model=model))
     return total
 
 
@@ -117,19 +116,13 @@ def _plan(
     tensors: Sequence[SourceTensor], config: Mapping[str, Any], file_type: str
 ) -> list[tuple[SourceTensor, str, Type]]:
     """Every tensor to write with its GGUF name and type, in llama.cpp's order."""
-    tied = bool(config.get("tie_word_embeddings"))
+    model = Shape.of(config)
     plan = []
     for tensor in sorted(tensors, key=lambda tensor: _order(tensor.name)):
         name = _known_name(tensor.name)
-        if tied and name == "output.weight":
+        if model.tied and name == "output.weight":
             continue
-        kind = tensor_type(
-            name,
-            tensor.shape,
-            file_type=file_type,
-            num_layers=config["num_hidden_layers"],
-            tied=tied,
-        )
+        kind = tensor_type(name, tensor.shape, file_type=file_type, model=model)
         plan.append((tensor, name, kind))
     return plan
 

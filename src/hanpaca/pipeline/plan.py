@@ -15,8 +15,8 @@ _FLOPS_PER_CORE = 1.1e11
 """Sustained bfloat16 training arithmetic of one CPU core, measured: 275 tokens/s of a 135 M model
 on two cores at 6 operations a parameter and token."""
 _DISK_BYTES_PER_SECOND = 4e8
-_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q6_k": 6.6, "q5_k_m": 5.7, "q4_k_m": 4.8}
-_OTHER_BITS = 5.5
+_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8": 8.5, "q6": 6.6, "q5": 5.7, "q4": 4.8, "iq4": 4.6}
+_OTHER_BITS = 3.8
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,9 @@ def estimate(recipe: Recipe) -> Estimate:
         "70-gguf": 3.0 + 3 * copying * len(recipe.gguf.types),
         "80-eval": 20.0 + (read_tokens / 3 + answered / 2) * token_seconds + 8 * copying,
     }
-    files = sum(parameters * _BITS.get(kind, _OTHER_BITS) / 8 for kind in recipe.gguf.types)
+    files = sum(
+        parameters * _BITS.get(kind.split("_")[0], _OTHER_BITS) / 8 for kind in recipe.gguf.types
+    )
     disk = dict.fromkeys(STAGE_NAMES, 1e6)
     disk |= {"05-data": 3e7, "20-base": weights, "40-merged": weights, "60-chat": weights}
     disk |= {"30-pretrain": 0.15 * weights, "50-sft": 0.15 * weights, "70-gguf": files}

@@ -199,16 +199,20 @@ class SftSection(TrainingSection):
     """How a conversation is written: `base` is the base model's own chat template."""
 
 
+# fmt: off
+FileType = Literal[
+    "f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_1", "q5_0", "q4_k_m", "q4_k_s",
+    "iq4_nl", "iq4_xs", "q4_1", "q4_0", "q3_k_l", "q3_k_m", "q3_k_s", "q2_k",
+]
+# fmt: on
+"""Kinds of GGUF files, finest first; q2_k_s is not among them, as it needs an importance matrix."""
+
+
 class GgufSection(Section):
     """The files for llama.cpp, Ollama and the chat."""
 
-    types: tuple[
-        Literal[
-            "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k_m", "q5_k_m", "q6_k"
-        ],
-        ...,
-    ] = Field(default=("f16", "q8_0"), min_length=1)
-    """One GGUF file is written for each type."""
+    types: tuple[FileType, ...] = Field(default=("f16", "q8_0", "q4_k_m"), min_length=1)
+    """One GGUF file is written for each type; all in one reading of the model."""
 
 
 class EvalSection(Section):

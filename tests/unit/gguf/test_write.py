@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.names import gguf_name, hf_name, to_halves, to_interleaved
-from hanpaca.gguf.quantize import FILE_TYPES
 from hanpaca.gguf.read import open_gguf
+from hanpaca.gguf.types import FILE_TYPES
 from hanpaca.gguf.write import predict_bytes
 from hanpaca.inference.llama import ChatModel
 from hanpaca.model.load import load_model

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError, ResourceError
-from hanpaca.gguf import quantize as module
+from hanpaca.gguf import kernels as module
 from hanpaca.gguf.header import read_header
-from hanpaca.gguf.quantize import FILE_TYPES, num_bytes, quantize, tensor_type
+from hanpaca.gguf.kernels import quantize
+from hanpaca.gguf.types import FILE_TYPES, num_bytes
 from hanpaca.gguf.vocab import read_vocabulary
 from hanpaca.gguf.write import SourceTensor, write_gguf
 from hanpaca.pipeline.formats import read_config
@@ -29,14 +30,6 @@ BITS = {Type.Q4_K: 4, Type.Q5_K: 5, Type.Q6_K: 6}
 def random_rows(seed: int, scale: float, num_rows: int = 8, length: int = 256) -> Rows:
     chance = np.random.default_rng(seed)
     return (scale * chance.standard_normal((num_rows, length))).astype(np.float32)
-
-
-def ggml_quantize(rows: Rows, kind: Type) -> NDArray[np.uint8]:
-    out = np.empty((len(rows), num_bytes((rows.shape[1],), kind)), np.uint8)
-    pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in (rows, out))
-    sizes = (ctypes.c_int64(size) for size in (0, *rows.shape))
-    module._ggml().ggml_quantize_chunk(int(kind), *pointers, *sizes, None)
-    return out
 
 
 def ggml_dequantize(data: NDArray[np.uint8], kind: Type, num_values: int) -> Rows:
@@ -64,7 +57,7 @@ def test_simple_types_are_ggmls_byte_for_byte(
 ) -> None:
     rows = random_rows(seed, scale)
     rows[0, 7] += outlier * scale
-    assert np.array_equal(quantize(rows, kind), ggml_quantize(rows, kind))
+    assert np.array_equal(quantize(rows, kind), gguf.quants.quantize(rows, kind))
 
 
 @settings(deadline=None, max_examples=40)
@@ -106,63 +99,6 @@ def test_sizes_are_those_of_the_bytes(file_type: str) -> None:
     kind = FILE_TYPES[file_type][0]
     rows = random_rows(1, 1.0, length=512)
     assert quantize(rows, kind).nbytes == num_bytes(rows.shape, kind)
-
-
-def test_types_are_those_of_a_file_made_by_llama_cpp(smollm2_gguf: Path) -> None:
-    found = read_header(smollm2_gguf).tensors
-    assert len(found) == 272
-    for name, entry in found.items():
-        ours = tensor_type(name, entry.shape, file_type="q4_1", num_layers=30, tied=True)
-        assert ours == entry.kind, name
-
-
-@pytest.mark.parametrize(
-    ("num_layers", "finer"),
-    [
-        # `use_more_bits` of llama-quant.cpp, worked out by hand.
-        (32, [0, 1, 2, 3, 6, 9, 12, 15, 18, 21, 24, 27, 28, 29, 30, 31]),
-        (22, [0, 1, 4, 7, 10, 13, 16, 19, 20, 21]),
-        (2, [1]),
-    ],
-)
-def test_some_layers_get_finer_types(num_layers: int, finer: list[int]) -> None:
-    for part, expected in (("attn_v", finer), ("ffn_down", finer), ("attn_q", [])):
-        kinds = [
-            tensor_type(
-                f"blk.{layer}.{part}.weight",
-                (256, 256),
-                file_type="q4_k_m",
-                num_layers=num_layers,
-                tied=False,
-            )
-            for layer in range(num_layers)
-        ]
-        assert [n for n, kind in enumerate(kinds) if kind == Type.Q6_K] == expected
-        assert set(kinds) <= {Type.Q4_K, Type.Q6_K}
-
-
-@pytest.mark.parametrize(
-    ("name", "shape", "file_type", "tied", "expected"),
-    [
-        ("output_norm.weight", (256,), "q4_0", False, Type.F32),
-        ("output_norm.weight", (256,), "f16", False, Type.F32),
-        ("output.weight", (9, 256), "q4_0", False, Type.Q6_K),
-        ("output.weight", (9, 256), "q8_0", False, Type.Q8_0),
-        ("output.weight", (9, 256), "bf16", False, Type.BF16),
-        ("token_embd.weight", (9, 256), "q4_k_m", False, Type.Q4_K),
-        ("token_embd.weight", (9, 256), "q4_k_m", True, Type.Q6_K),
-        ("output.weight", (9, 288), "q4_k_m", False, Type.Q8_0),
-        ("blk.0.attn_q.weight", (9, 288), "q4_k_m", False, Type.Q5_0),
-        ("blk.0.attn_q.weight", (9, 288), "q5_k_m", False, Type.Q5_1),
-        ("blk.0.attn_q.weight", (9, 288), "q4_0", False, Type.Q4_0),
-        ("blk.0.attn_q.weight", (9, 40), "q4_k_m", False, Type.F16),
-        ("blk.0.attn_q.weight", (9, 40), "q8_0", False, Type.F16),
-    ],
-)
-def test_which_type_a_tensor_gets(
-    name: str, shape: tuple[int, ...], file_type: str, tied: bool, expected: Type
-) -> None:
-    assert tensor_type(name, shape, file_type=file_type, num_layers=2, tied=tied) == expected
 
 
 @pytest.fixture
