@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hanpaca.cli.display import byte_counter, errors, print_table
-from hanpaca.errors import RecipeError
+from hanpaca.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
     from hanpaca.model.merge import MergePlan
@@ -57,9 +57,8 @@ def merge(
         num_files=files,
         alpha=alpha,
     )
+    _check_fit(base, adapter or [])
     plan = plan_merge(base, adapter or [], options)
-    for warning in plan.warnings:
-        errors.print(f"warning: {warning}", markup=False)
     if dry_run:
         _print_plan(plan)
         return
@@ -69,6 +68,20 @@ def merge(
         errors.print(f"{output}.partial keeps the finished files", markup=False)
         raise
     print(f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed")
+
+
+def _check_fit(base: Path, adapters: list[Path]) -> None:
+    """Say what does not fit, each with what to do, before a byte is written."""
+    from hanpaca.pipeline.preflight import check_fit
+
+    for path in [base, *adapters]:
+        if not path.is_dir():
+            raise ArtifactError(f"{path}: no such folder; give the folder of a model or adapter")
+    fit = check_fit(base, adapters)
+    for warning in fit.warnings:
+        errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    if fit.faults:
+        raise ArtifactError("\n".join(fit.faults))
 
 
 def _parse_size(text: str) -> int:

@@ -283,7 +283,8 @@ def _header_tree(file: Path) -> tuple[dict[str, object], int]:
             tree = json.loads(stream.read(length).decode(), object_pairs_hook=_no_name_twice)
     except (OSError, struct.error, ValueError, RecursionError) as error:
         raise ArtifactError(f"{file}: damaged safetensors header: {error}") from error
-    metadata = (tree.pop("__metadata__", None) or {}) if isinstance(tree, dict) else None
+    metadata = tree.pop("__metadata__", None) if isinstance(tree, dict) else 0
+    metadata = {} if metadata is None else metadata
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise ArtifactError(f"{file}: damaged safetensors header: not an object of tensors")
     return tree, 8 + length

@@ -2,44 +2,88 @@
 
 import hashlib
 import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from hanpaca.errors import ArtifactError
-from hanpaca.model.checkpoint import read_headers
-from hanpaca.model.stored import Extent, locate
+from hanpaca.model.bases import read_tensors
+from hanpaca.model.reading import OpenFiles, Workspace, read_exactly, read_rows
+from hanpaca.model.stored import Stored, matrix_shape
 
 _PIECE_BYTES = 1 << 20
 _TOKENIZER_PARTS = ("normalizer", "pre_tokenizer", "model", "added_tokens", "decoder")
 
 
 def model_fingerprint(folder: Path) -> str:
-    """SHA-256 over every weight's name, type, shape and data; sharding does not matter.
+    """SHA-256 over every weight's name, type, shape and data, in Hugging Face's names and order.
+
+    Files and format do not matter: shards, `.bin` and Meta's `.pth` of one model are one.
 
     Raises:
         ArtifactError: The weights are missing or damaged.
     """
-    places = locate(read_headers(folder))
+    places = read_tensors(folder)
+    files = {extent.file for stored in places.values() for extent in stored.extents}
+    stats = [(str(file.resolve()), file.stat()) for file in sorted(files)]
+    return _fingerprint_of(
+        folder.resolve(), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+    )
+
+
+@lru_cache(maxsize=8)
+def _fingerprint_of(folder: Path, state: tuple[tuple[str, int, int], ...]) -> str:
+    """Of files in a state: who asks again in the same program need not wait again."""
+    del state
+    places = read_tensors(folder)
+    with OpenFiles() as files:
+
+        def blocks(name: str) -> Iterator[torch.Tensor]:
+            return _blocks(places[name], files)
+
+        return fingerprint({name: (at.dtype, at.shape) for name, at in places.items()}, blocks)
+
+
+def fingerprint(
+    tensors: Mapping[str, tuple[torch.dtype, tuple[int, ...]]],
+    blocks: Callable[[str], Iterable[torch.Tensor]],
+) -> str:
+    """SHA-256 over tensors, given their types and shapes and, by name, their data in pieces."""
+
+    def digest(name: str) -> bytes:
+        content = hashlib.sha256()
+        for block in blocks(name):
+            content.update(block.view(torch.uint8).view(-1).numpy().data)
+        return content.digest()
+
     whole = hashlib.sha256()
-    for name in sorted(places):
-        stored = places[name]
-        whole.update(f"{name} {stored.dtype} {list(stored.shape)}\n".encode())
-        whole.update(_digest(stored.extents[0]))
+    with ThreadPoolExecutor(2) as pool:
+        for name, data in zip(sorted(tensors), pool.map(digest, sorted(tensors)), strict=True):
+            dtype, shape = tensors[name]
+            whole.update(f"{name} {dtype} {list(shape)}\n".encode())
+            whole.update(data)
     return whole.hexdigest()
 
 
-def _digest(extent: Extent) -> bytes:
-    """Of the data, read piece by piece: mapped into memory it would count as the process's own."""
-    content = hashlib.sha256()
-    with extent.file.open("rb") as stream:
-        stream.seek(extent.offset)
-        left = extent.num_bytes
-        while left:
-            piece = stream.read(min(left, _PIECE_BYTES))
-            if not piece:
-                raise ArtifactError(f"{extent.file}: became shorter while it was read")
-            content.update(piece)
-            left -= len(piece)
-    return content.digest()
+def _blocks(stored: Stored, files: OpenFiles) -> Iterator[torch.Tensor]:
+    """The data, read piece by piece: mapped into memory it would count as the process's own."""
+    num_rows, num_columns = matrix_shape(stored.shape)
+    workspace, extent = Workspace(), stored.extents[0]
+    unit = stored.head_rows or 1
+    size = max(1, _PIECE_BYTES // max(1, num_columns * stored.dtype.itemsize) // unit) * unit
+    for start in range(0, num_rows, size):
+        rows = range(start, min(start + size, num_rows))
+        block = workspace.take("block", stored.dtype, (len(rows), num_columns))
+        if len(stored.extents) == 1 and not stored.head_rows:
+            read_exactly(files(extent.file), block, extent, start)
+        else:
+            whole = workspace.take("whole", torch.float32, (len(rows), num_columns))
+            read_rows(stored, rows, whole, files=files, workspace=workspace)
+            block.copy_(whole)
+        yield block
 
 
 def tokenizer_fingerprint(folder: Path) -> str:

@@ -85,7 +85,7 @@ def open_adapter(path: Path) -> AdapterContents:
     if path.is_dir():
         weights = find_weights(path, (*ADAPTER_FILES, MODEL_FILES[1]))
         if weights is None:
-            raise ArtifactError(f"{path}: neither {' nor '.join(ADAPTER_FILES)} is here")
+            raise ArtifactError(f"{path}: no adapter here: neither {' nor '.join(ADAPTER_FILES)}")
     else:
         weights = read_weights([path])
     config = (path if path.is_dir() else path.parent) / ADAPTER_CONFIG

@@ -244,7 +244,7 @@ def _fingerprints(
     if hash_content and path.is_dir():
         from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 
-        if weights and weights.layout == "safetensors" and EMBEDDING in weights.tensors:
+        if weights and EMBEDDING in weights.tensors:
             found["model"] = model_fingerprint(path)
         if (path / "tokenizer.json").is_file():
             found["tokenizer"] = tokenizer_fingerprint(path)

@@ -106,7 +106,7 @@ def _check_parts(adapter: AdapterContents, found: _Findings) -> None:
     if not parts.updates and not parts.replaced and not parts.rows:
         found.faults.append(f"{path}: the adapter is empty; save it again after training")
     if settings is None:
-        found.warnings.append(f"{path}: no adapter_config.json; say its alpha")
+        found.warnings.append(f"{path}: no adapter_config.json; its alpha must be given")
     else:
         found.warnings += [f"{path}: {note}" for note in settings.notes]
 
@@ -270,8 +270,7 @@ def _check_fingerprints(
     for adapter, mark, identity in zip(adapters, recorded, identities, strict=True):
         if mark is None and not identity.certain:
             found.warnings.append(f"{adapter.path}: it records no base; only shapes were checked")
-    known = read_content and model.path.is_dir() and model.weights.layout == "safetensors"
-    if not any(recorded) or not known:
+    if not any(recorded) or not read_content or not model.path.is_dir():
         return
     from hanpaca.model.fingerprint import model_fingerprint
 

@@ -6,7 +6,10 @@ import pytest
 from typer.testing import CliRunner
 
 from hanpaca.cli import app
-from hanpaca.errors import RecipeError
+from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.model.fingerprint import model_fingerprint
+from tests.unit.model.merge.oracle import factors, prefixed, write_adapter
+from tests.unit.model.merge.test_provenance import adapter_of
 
 
 def run(*arguments: object) -> str:
@@ -38,3 +41,18 @@ def test_a_plan_is_printed_and_nothing_written(pico_base: Path, tmp_path: Path) 
 def test_a_size_that_is_none_is_told(size: str, pico_base: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--max-shard-size"):
         run("merge", "--base", pico_base, "-o", tmp_path / "o", "--max-shard-size", size)
+
+
+def test_what_does_not_fit_is_told_with_what_to_do_before_a_byte_is_written(
+    pico_base: Path, tmp_path: Path
+) -> None:
+    first = adapter_of(tmp_path / "first", 1, model_fingerprint(pico_base))
+    second = adapter_of(tmp_path / "second", 2, "0" * 64)
+    given = ["merge", "--base", pico_base, "-o", tmp_path / "o", "--adapter", second]
+    with pytest.raises(ArtifactError, match=rf"another model .*; pass {first} first"):
+        run(*given, "--adapter", first)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+    write_adapter(tmp_path / "bare", prefixed(factors()))
+    told = run("merge", "--base", pico_base, "-o", tmp_path / "o", "--adapter", tmp_path / "bare")
+    assert told.count("warning") == 1
+    assert "it records no base; only shapes were checked" in told

@@ -133,7 +133,7 @@ MISTAKES = [
     ("eval gone --text zh.txt", 4, "gone: no tokenizer.json"),
     ("eval base --text empty.txt", 3, "no texts to score"),
     ("eval base --text zh.txt --script Klingon", 2, "Klingon: not all are Unicode scripts"),
-    ("merge --base base --adapter gone -o out", 4, "gone: no adapter here: give a folder"),
+    ("merge --base base --adapter gone -o out", 4, "gone: no such folder; give"),
     ("merge --base gone --adapter base -o out", 4, "gone: no such folder"),
     ("merge --base base --adapter base -o folder", 4, "base: no adapter here"),
     ("gguf gone -o out", 4, "gone/config.json: cannot be read"),

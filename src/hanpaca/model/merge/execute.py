@@ -5,11 +5,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,16 +15,13 @@ from torch import Tensor
 from hanpaca.model.merge.fold import (
     LoadedAddition,
     Overlay,
-    Workspace,
     fold_rows,
     load_additions,
-    read_exactly,
-    read_rows,
     rounded,
-    to_interleaved,
 )
 from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.merge.shards import Prepare, Shards, Slice
+from hanpaca.model.reading import OpenFiles, Workspace, read_exactly, read_rows, to_interleaved
 from hanpaca.model.stored import Extent, matrix_shape
 
 PARTIAL = ".partial"
@@ -37,34 +32,6 @@ _CHUNKS = 4
 """Of one piece of work."""
 _PENDING = 16
 """Pieces of work handed out ahead; they keep the factors of their matrices in memory."""
-
-
-class OpenFiles:
-    """Descriptors of the files that are read, opened at first use."""
-
-    def __init__(self) -> None:
-        self.stack, self.lock = ExitStack(), threading.Lock()
-        self.descriptors: dict[Path, int] = {}
-
-    def __call__(self, file: Path) -> int:
-        """The descriptor of a file."""
-        with self.lock:
-            if file not in self.descriptors:
-                descriptor = os.open(file, os.O_RDONLY)
-                self.stack.callback(os.close, descriptor)
-                self.descriptors[file] = descriptor
-            return self.descriptors[file]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stack.close()
 
 
 @dataclass(frozen=True)
@@ -90,6 +57,7 @@ def write_shards(
     folder: Path,
     *,
     prepare: Prepare,
+    seal: Callable[[Path], None],
     measure: bool,
     num_threads: int,
     on_bytes: Callable[[int], None],
@@ -100,6 +68,7 @@ def write_shards(
         shards: What to write.
         folder: Exists.
         prepare: Makes an empty file of the right format.
+        seal: Ends a file once its data is there.
         measure: Find the largest change of an element in each changed tensor, which takes a
             second pass over the base's.
         num_threads: Each has buffers of a few MiB.
@@ -143,6 +112,7 @@ def write_shards(
                         finish(*pending.popleft())
                 while pending:
                     finish(*pending.popleft())
+            seal(partial)
             partial.rename(folder / name)
     return largest
 

@@ -4,20 +4,16 @@ W' = round(W + (alpha / r) B A)        in float32, rounded once
 """
 
 import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.merge.adapters import Update
-from hanpaca.model.stored import Extent, Stored, matrix_shape
-
-Files = Callable[[Path], int]
-"""From a path to its open descriptor."""
+from hanpaca.model.reading import Files, Workspace, read_all, read_rows
+from hanpaca.model.stored import Stored
 
 
 @dataclass(frozen=True)
@@ -55,20 +51,6 @@ class LoadedAddition:
     scaling: float
     """What is left to multiply by: powers of two, exact anywhere, are in `left_or` already."""
     magnitude_o: Tensor | None
-
-
-class Workspace:
-    """The buffers of one thread: they grow to the largest chunk and are used again."""
-
-    def __init__(self) -> None:
-        self.buffers: dict[str, Tensor] = {}
-
-    def take(self, use: str, dtype: torch.dtype, shape: tuple[int, int]) -> Tensor:
-        """Uninitialised memory; what was taken for the same use before is no longer valid."""
-        num_bytes = math.prod(shape) * dtype.itemsize
-        if use not in self.buffers or len(self.buffers[use]) < num_bytes:
-            self.buffers[use] = torch.empty(num_bytes, dtype=torch.uint8)
-        return self.buffers[use][:num_bytes].view(dtype).view(shape)
 
 
 def load_addition(step: Addition, files: Files) -> LoadedAddition:
@@ -175,54 +157,3 @@ def _add(addition: LoadedAddition, rows: range, result: Tensor, workspace: Works
     if addition.magnitude_o is not None:
         norm = torch.linalg.norm(result, dim=1, keepdim=True)
         result.mul_(addition.magnitude_o[rows.start : rows.stop] / norm)
-
-
-def read_all(stored: Stored, files: Files) -> Tensor:
-    """A whole small tensor in float32, in its own shape."""
-    num_rows, num_columns = matrix_shape(stored.shape)
-    result = torch.empty(num_rows, num_columns)
-    read_rows(stored, range(num_rows), result, files=files, workspace=Workspace())
-    return result.view(stored.shape)
-
-
-def read_rows(
-    stored: Stored, rows: range, result: Tensor, *, files: Files, workspace: Workspace
-) -> None:
-    """Write what `stored` has of `rows` into the result, as float32; leave the other rows."""
-    for extent in stored.extents:
-        start, stop = max(rows.start, extent.rows.start), min(rows.stop, extent.rows.stop)
-        if start >= stop or not extent.columns:
-            continue
-        part = workspace.take("read", extent.dtype, (stop - start, len(extent.columns)))
-        read_exactly(files(extent.file), part, extent, start)
-        columns = slice(extent.columns.start, extent.columns.stop)
-        result[start - rows.start : stop - rows.start, columns].copy_(part)
-    if stored.head_rows:
-        result.copy_(to_halves(result, stored.head_rows))
-
-
-def read_exactly(descriptor: int, part: Tensor, extent: Extent, first_row: int) -> None:
-    """Fill a tensor from an extent's rows on.
-
-    Raises:
-        ArtifactError: The file ends before.
-    """
-    buffer = part.view(torch.uint8).view(-1).numpy().data
-    at = extent.offset + (first_row - extent.rows.start) * extent.row_bytes
-    while buffer:
-        count = os.preadv(descriptor, [buffer], at)
-        if count == 0:
-            raise ArtifactError(f"{extent.file}: became shorter while it was read")
-        buffer, at = buffer[count:], at + count
-
-
-def to_halves(rows: Tensor, head_rows: int) -> Tensor:
-    """Reorder the rows of each head from Meta's interleaved pairs to two halves."""
-    pairs = rows.view(-1, head_rows // 2, 2, rows.shape[1])
-    return pairs.transpose(1, 2).reshape(rows.shape)
-
-
-def to_interleaved(rows: Tensor, head_rows: int) -> Tensor:
-    """Undo `to_halves`."""
-    halves = rows.view(-1, 2, head_rows // 2, rows.shape[1])
-    return halves.transpose(1, 2).reshape(rows.shape)

@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model.bases import Base
 from hanpaca.model.merge.adapters import Adapter, Change
-from hanpaca.model.merge.bases import Base
 from hanpaca.model.merge.fold import Addition, Overlay, Rounding, Step
 from hanpaca.model.meta import EMBEDDING, HEAD
 from hanpaca.model.stored import Extent, Stored, matrix_shape

@@ -7,16 +7,15 @@ from typing import Any, Literal
 
 import torch
 
-from hanpaca.errors import ArtifactError
 from hanpaca.model import meta
+from hanpaca.model.bases import Base, read_base
 from hanpaca.model.checkpoint import MAX_SHARD_BYTES
-from hanpaca.model.fingerprint import model_fingerprint
 from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
 from hanpaca.model.merge.adapters import Adapter, read_adapter
-from hanpaca.model.merge.bases import Base, read_base
 from hanpaca.model.merge.fold import Addition, Overlay
 from hanpaca.model.merge.plan import OutputTensor, Rounded, plan_tensors
+from hanpaca.model.merge.provenance import check_bases, check_tokenizer
 from hanpaca.model.stored import Stored
 
 DTYPES: Mapping[str, torch.dtype | None] = {
@@ -96,7 +95,6 @@ def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> M
     """
     model = read_base(base)
     read = [read_adapter(folder, alpha=options.alpha) for folder in adapters]
-    warnings = _check_fingerprints(base, read)
     tensors = plan_tensors(model, read, dtype=DTYPES[options.dtype], rounding=options.rounding)
     config = side.merged_config(model, tensors)
     by_name = {tensor.name: tensor for tensor in tensors}
@@ -104,6 +102,8 @@ def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> M
     if meta.EMBEDDING in by_name:
         rows = by_name[meta.EMBEDDING].shape[0]
         tokenizer = side.tokenizer_folder(model, read, num_rows=rows)
+    warnings = check_bases(model, read)
+    check_tokenizer(tokenizer, read)
     return MergePlan(
         model,
         read,
@@ -114,29 +114,6 @@ def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> M
         tokenizer,
         warnings,
     )
-
-
-def _check_fingerprints(base: Path, adapters: Sequence[Adapter]) -> list[str]:
-    """What cannot be checked, in words."""
-    warnings = []
-    for number, adapter in enumerate(adapters):
-        expected = adapter.metadata.get("hanpaca.base.fingerprint")
-        if not expected:
-            warnings.append(
-                f"{adapter.folder}: does not say which model it was trained on; only names and "
-                "shapes were checked"
-            )
-        elif number > 0:
-            warnings.append(
-                f"{adapter.folder}: was trained on {expected[:12]}…; whether that is the result of "
-                "the adapters before it was not checked"
-            )
-        elif expected != model_fingerprint(base):
-            raise ArtifactError(
-                f"{adapter.file}: this adapter was trained on another model than {base} "
-                f"(fingerprint {expected[:12]}…); give the model it was trained on"
-            )
-    return warnings
 
 
 def _shards(

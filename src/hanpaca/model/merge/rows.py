@@ -1,17 +1,18 @@
 """The rows of a merged model without writing it: for what goes on to another format at once."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hanpaca.model.merge.execute import OpenFiles, chunk_rows, one_thread_each
-from hanpaca.model.merge.fold import LoadedAddition, Workspace, fold_rows, load_additions, rounded
+from hanpaca.model.merge.execute import chunk_rows, one_thread_each
+from hanpaca.model.merge.fold import LoadedAddition, fold_rows, load_additions, rounded
 from hanpaca.model.merge.plan import OutputTensor
-from hanpaca.model.merge.prepare import MergePlan
+from hanpaca.model.reading import OpenFiles, Workspace
 from hanpaca.model.stored import matrix_shape
 
 _KEPT = 16
@@ -65,12 +66,20 @@ class MergedTensor:
         Raises:
             ArtifactError: What is read is damaged, or a value is not finite in `dtype`.
         """
+        return self._rows(range(start, stop), torch.float32)
+
+    def stored(self, start: int, stop: int) -> Tensor:
+        """Rows as `read` gives them, in `dtype`."""
+        return self._rows(range(start, stop), self.dtype)
+
+    def _rows(self, wanted: range, dtype: torch.dtype) -> Tensor:
         num_rows, num_columns = matrix_shape(self.shape)
-        result = torch.empty(stop - start, num_columns)
+        result = torch.empty(len(wanted), num_columns, dtype=dtype)
         workspace = self._reader.workspace()
         loaded = self._reader.factors(self._tensor)
         # Always the same blocks: what a product's row is may depend on how many are computed.
-        for begin in range(start - start % self.block_rows, stop, self.block_rows):
+        first = wanted.start - wanted.start % self.block_rows
+        for begin in range(first, wanted.stop, self.block_rows):
             rows = range(begin, min(begin + self.block_rows, num_rows))
             folded = fold_rows(
                 self._tensor.steps,
@@ -80,21 +89,35 @@ class MergedTensor:
                 files=self._reader.files,
                 workspace=workspace,
             )
-            stored = rounded(folded, self.dtype, self.name, workspace)
-            first, last = max(start, rows.start), min(stop, rows.stop)
-            result[first - start : last - start] = stored[first - begin : last - begin]
+            block = rounded(folded, self.dtype, self.name, workspace)
+            start, stop = max(wanted.start, rows.start), min(wanted.stop, rows.stop)
+            result[start - wanted.start : stop - wanted.start] = block[start - begin : stop - begin]
         return result
 
 
+class _Planned(Protocol):
+    """A `MergePlan`, which is made with the help of this module."""
+
+    @property
+    def tensors(self) -> Sequence[OutputTensor]: ...
+
+
 @contextmanager
-def merged_rows(plan: MergePlan) -> Iterator[list[MergedTensor]]:
+def merged_rows(plan: _Planned) -> Iterator[list[MergedTensor]]:
     """Give every tensor of a planned merge, to be read a few rows at a time.
 
     Each file is opened once; torch works in the calling thread alone until the context ends.
     """
+    with rows_of(plan.tensors) as tensors:
+        yield tensors
+
+
+@contextmanager
+def rows_of(tensors: Sequence[OutputTensor]) -> Iterator[list[MergedTensor]]:
+    """Give planned tensors, to be read a few rows at a time; see `merged_rows`."""
     with OpenFiles() as files, one_thread_each():
         reader = _Reader(files)
         yield [
             MergedTensor(one.name, one.shape, one.dtype, chunk_rows(one), one, reader)
-            for one in plan.tensors
+            for one in tensors
         ]

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.model.bases import read_base
 from hanpaca.model.checkpoint import write_index
 from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
-from hanpaca.model.merge.bases import read_base
 from hanpaca.model.merge.execute import PARTIAL, write_shards
 from hanpaca.model.merge.fold import Overlay
 from hanpaca.model.merge.prepare import MergePlan, with_head
@@ -70,6 +70,7 @@ def run_merge(
             plan.shards,
             working,
             prepare=files.prepare_torch if is_pth else files.prepare_safetensors,
+            seal=files.seal_torch if is_pth else files.seal_safetensors,
             measure=measure and not is_pth,
             num_threads=_NUM_THREADS,
             on_bytes=count,

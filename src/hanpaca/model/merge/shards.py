@@ -2,6 +2,9 @@
 
 import io
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ from hanpaca.model.checkpoint import encode_header, name_shards
 from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.pickled import read_pickled_headers
 from hanpaca.model.stored import Extent, matrix_shape
+
+_PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,7 @@ def prepare_safetensors(file: Path, slices: Sequence[Slice]) -> list[Extent]:
 
 
 def prepare_torch(file: Path, slices: Sequence[Slice]) -> list[Extent]:
-    """Make a file of `torch.save` without its data."""
+    """Make a file of `torch.save` without its data and checksums; see `seal_torch`."""
     # Never written to, so never given memory by the system.
     state = {part.name: torch.empty(part.shape, dtype=part.dtype) for part in slices}
     computes_sums = torch.serialization.get_crc32_options()
@@ -129,3 +134,29 @@ def prepare_torch(file: Path, slices: Sequence[Slice]) -> list[Extent]:
         Extent(file, places[part.name].extents[0].offset, part.dtype, part.rows, part.columns)
         for part in slices
     ]
+
+
+def seal_torch(file: Path) -> None:
+    """Give every record its checksum: torch does not look, unzip and llama.cpp's converter do.
+
+    Format: APPNOTE.TXT of PKWARE, 4.3.7, 4.3.9 and 4.3.12.
+    """
+    with zipfile.ZipFile(file) as archive, file.open("rb+") as stream:
+        at = archive.start_dir
+        for record in archive.infolist():
+            begin = record.header_offset + 26
+            data = begin + 4 + sum(struct.unpack("<HH", os.pread(stream.fileno(), 4, begin)))
+            total, left = 0, record.file_size
+            stream.seek(data)
+            while piece := stream.read(min(left, _PIECE_BYTES)):
+                total, left = zlib.crc32(piece, total), left - len(piece)
+            checksum = struct.pack("<I", total)
+            stream.flush()
+            # In the descriptor after the data, and in the directory at the end.
+            os.pwrite(stream.fileno(), checksum, data + record.file_size + 4)
+            os.pwrite(stream.fileno(), checksum, at + 16)
+            at += 46 + sum(struct.unpack("<HHH", os.pread(stream.fileno(), 6, at + 28)))
+
+
+def seal_safetensors(file: Path) -> None:
+    """Nothing is left to be done."""

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model.bases import BIN_INDEX, Base
 from hanpaca.model.checkpoint import copy_side_files
 from hanpaca.model.merge.adapters import Adapter
-from hanpaca.model.merge.bases import BIN_INDEX, Base
 from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.meta import EMBEDDING, HEAD, PARAMS, params_of
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,9 @@ def test_metas_format_follows_its_rules_and_leads_back(
         if theirs.endswith(("wq.weight", "wk.weight")):
             tensor = unpermuted(tensor, 4 if "wq" in theirs else 2)
         assert torch.equal(joined(theirs, [part[theirs] for part in parts]), tensor), name
+    for file in (tmp_path / "out").glob("*.pth"):
+        with zipfile.ZipFile(file) as archive:
+            assert archive.testzip() is None
     if num_files == 2:
         assert [len(part["output.weight"]) for part in parts] == [197, 198]
     params = json.loads((tmp_path / "out/params.json").read_text())

@@ -1,7 +1,8 @@
 """A base model on disk, in any of the formats bases come in, under Hugging Face names."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,30 +40,43 @@ def read_base(folder: Path) -> Base:
     Raises:
         ArtifactError: The folder holds no model, or a file is missing or damaged.
     """
+    tensors = read_tensors(folder)
+    if _is_meta(folder):
+        params = _read_json(folder / meta.PARAMS)
+        with _fitting(folder):
+            shapes = {name: stored.shape for name, stored in tensors.items()}
+            return Base(folder, tensors, meta.config_of(params, shapes))
+    config = _read_json(folder / "config.json")
+    if config.get("tie_word_embeddings"):  # the head may lie in the files a second time
+        tensors = {name: stored for name, stored in tensors.items() if name != meta.HEAD}
+    return Base(folder, tensors, config)
+
+
+def read_tensors(folder: Path) -> Mapping[str, Stored]:
+    """Where a folder's weights lie, under Hugging Face names, without constants.
+
+    Raises:
+        ArtifactError: The folder holds no model, or a file is missing or damaged.
+    """
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such folder")
     if (folder / WEIGHTS).is_file() or (folder / INDEX).is_file():
-        return _hugging_face(folder, locate(read_headers(folder)))
-    if (folder / BIN_WEIGHTS).is_file() or (folder / BIN_INDEX).is_file():
-        return _hugging_face(folder, _read_bins(folder))
-    if files := meta.meta_files(folder):
-        return _meta(folder, [read_pickled_headers(file) for file in files])
-    raise ArtifactError(
-        f"{folder}: no weights here: none of {WEIGHTS}, {INDEX}, {BIN_WEIGHTS}, {BIN_INDEX}, "
-        "consolidated.00.pth"
-    )
+        tensors: Mapping[str, Stored] = locate(read_headers(folder))
+    elif (folder / BIN_WEIGHTS).is_file() or (folder / BIN_INDEX).is_file():
+        tensors = _read_bins(folder)
+    elif files := meta.meta_files(folder):
+        tensors = _read_meta(folder, [read_pickled_headers(file) for file in files])
+    else:
+        raise ArtifactError(
+            f"{folder}: no weights here: none of {WEIGHTS}, {INDEX}, {BIN_WEIGHTS}, {BIN_INDEX}, "
+            "consolidated.00.pth"
+        )
+    return {name: at for name, at in tensors.items() if not name.endswith(_RECOMPUTED)}
 
 
-def _hugging_face(folder: Path, tensors: Mapping[str, Stored]) -> Base:
-    config = _read_json(folder / "config.json")
-    tied = bool(config.get("tie_word_embeddings"))
-    # A tied head may lie in the files a second time.
-    kept = {
-        name: stored
-        for name, stored in tensors.items()
-        if not name.endswith(_RECOMPUTED) and not (tied and name == meta.HEAD)
-    }
-    return Base(folder, kept, config)
+def _is_meta(folder: Path) -> bool:
+    names = (WEIGHTS, INDEX, BIN_WEIGHTS, BIN_INDEX)
+    return not any((folder / name).is_file() for name in names)
 
 
 def _read_bins(folder: Path) -> dict[str, Stored]:
@@ -86,13 +100,12 @@ def _read_bins(folder: Path) -> dict[str, Stored]:
     return found
 
 
-def _meta(folder: Path, files: Sequence[Mapping[str, Stored]]) -> Base:
-    file = folder / meta.PARAMS
-    params = _read_json(file)
-    try:
+def _read_meta(folder: Path, files: Sequence[Mapping[str, Stored]]) -> dict[str, Stored]:
+    params = _read_json(folder / meta.PARAMS)
+    tensors = {}
+    with _fitting(folder):
         hidden, heads = int(params["dim"]), int(params["n_heads"])
         rows = {"hidden_size": hidden, "num_attention_heads": heads}
-        tensors = {}
         for name in files[0]:
             if name.endswith(_RECOMPUTED):
                 continue
@@ -102,10 +115,18 @@ def _meta(folder: Path, files: Sequence[Mapping[str, Stored]]) -> Base:
             joined = _joined(target, [part[name] for part in files], hidden)
             tensors[target] = replace(joined, head_rows=meta.head_rows(target, rows))
             _check_heads(target, tensors[target])
-        config = meta.config_of(params, {name: stored.shape for name, stored in tensors.items()})
+    return tensors
+
+
+@contextmanager
+def _fitting(folder: Path) -> Iterator[None]:
+    """Blame `params.json` for what does not fit the weights."""
+    try:
+        yield
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise ArtifactError(f"{file}: does not fit the weights beside it: {error!r}") from error
-    return Base(folder, tensors, config)
+        raise ArtifactError(
+            f"{folder / meta.PARAMS}: does not fit the weights beside it: {error!r}"
+        ) from error
 
 
 def _joined(name: str, parts: Sequence[Stored], hidden: int) -> Stored:

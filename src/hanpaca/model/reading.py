@@ -1,0 +1,112 @@
+"""Reading rows of tensors on disk, wherever they lie, into buffers that are used again."""
+
+import math
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from hanpaca.errors import ArtifactError
+from hanpaca.model.stored import Extent, Stored, matrix_shape
+
+Files = Callable[[Path], int]
+"""From a path to its open descriptor."""
+
+
+class OpenFiles:
+    """Descriptors of the files that are read, opened at first use."""
+
+    def __init__(self) -> None:
+        self.stack, self.lock = ExitStack(), threading.Lock()
+        self.descriptors: dict[Path, int] = {}
+
+    def __call__(self, file: Path) -> int:
+        """The descriptor of a file."""
+        with self.lock:
+            if file not in self.descriptors:
+                descriptor = os.open(file, os.O_RDONLY)
+                self.stack.callback(os.close, descriptor)
+                self.descriptors[file] = descriptor
+            return self.descriptors[file]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stack.close()
+
+
+class Workspace:
+    """The buffers of one thread: they grow to the largest chunk and are used again."""
+
+    def __init__(self) -> None:
+        self.buffers: dict[str, Tensor] = {}
+
+    def take(self, use: str, dtype: torch.dtype, shape: tuple[int, int]) -> Tensor:
+        """Uninitialised memory; what was taken for the same use before is no longer valid."""
+        num_bytes = math.prod(shape) * dtype.itemsize
+        if use not in self.buffers or len(self.buffers[use]) < num_bytes:
+            self.buffers[use] = torch.empty(num_bytes, dtype=torch.uint8)
+        return self.buffers[use][:num_bytes].view(dtype).view(shape)
+
+
+def read_all(stored: Stored, files: Files) -> Tensor:
+    """A whole small tensor in float32, in its own shape."""
+    num_rows, num_columns = matrix_shape(stored.shape)
+    result = torch.empty(num_rows, num_columns)
+    read_rows(stored, range(num_rows), result, files=files, workspace=Workspace())
+    return result.view(stored.shape)
+
+
+def read_rows(
+    stored: Stored, rows: range, result: Tensor, *, files: Files, workspace: Workspace
+) -> None:
+    """Write what `stored` has of `rows` into the result, as float32; leave the other rows."""
+    for extent in stored.extents:
+        start, stop = max(rows.start, extent.rows.start), min(rows.stop, extent.rows.stop)
+        if start >= stop or not extent.columns:
+            continue
+        part = workspace.take("read", extent.dtype, (stop - start, len(extent.columns)))
+        read_exactly(files(extent.file), part, extent, start)
+        columns = slice(extent.columns.start, extent.columns.stop)
+        result[start - rows.start : stop - rows.start, columns].copy_(part)
+    if stored.head_rows:
+        result.copy_(to_halves(result, stored.head_rows))
+
+
+def read_exactly(descriptor: int, part: Tensor, extent: Extent, first_row: int) -> None:
+    """Fill a tensor from an extent's rows on.
+
+    Raises:
+        ArtifactError: The file ends before.
+    """
+    buffer = part.view(torch.uint8).view(-1).numpy().data
+    at = extent.offset + (first_row - extent.rows.start) * extent.row_bytes
+    while buffer:
+        count = os.preadv(descriptor, [buffer], at)
+        if count == 0:
+            raise ArtifactError(f"{extent.file}: became shorter while it was read")
+        buffer, at = buffer[count:], at + count
+
+
+def to_halves(rows: Tensor, head_rows: int) -> Tensor:
+    """Reorder the rows of each head from Meta's interleaved pairs to two halves."""
+    pairs = rows.view(-1, head_rows // 2, 2, rows.shape[1])
+    return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def to_interleaved(rows: Tensor, head_rows: int) -> Tensor:
+    """Undo `to_halves`."""
+    halves = rows.view(-1, 2, head_rows // 2, rows.shape[1])
+    return halves.transpose(1, 2).reshape(rows.shape)
