@@ -3,7 +3,7 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import extract, inspect, merge, models, runs, steps, tokenizer, tools
+from hanpaca.cli import combine, extract, inspect, merge, models, runs, steps, tokenizer, tools
 
 app = typer.Typer(
     name="hanpaca",
@@ -35,6 +35,7 @@ app.command("grow")(steps.grow)
 app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
 app.command("merge")(merge.merge)
+app.command("combine")(combine.combine)
 app.command("gguf")(tools.gguf)
 app.command("eval")(steps.evaluate)
 app.command("extract")(extract.extract)

@@ -53,14 +53,14 @@ def merge(
         format=format_,
         dtype=dtype,
         rounding=rounding,
-        max_shard_bytes=_parse_size(max_shard_size),
+        max_shard_bytes=parse_size(max_shard_size),
         num_files=files,
         alpha=alpha,
     )
     _check_fit(base, adapter or [])
     plan = plan_merge(base, adapter or [], options)
     if dry_run:
-        _print_plan(plan)
+        print_plan(plan)
         return
     try:
         summary = run_merge(plan, output, on_bytes=byte_counter("merging"))
@@ -84,8 +84,12 @@ def _check_fit(base: Path, adapters: list[Path]) -> None:
         raise ArtifactError("\n".join(fit.faults))
 
 
-def _parse_size(text: str) -> int:
-    """Bytes of a size such as 5GB."""
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 5GB.
+
+    Raises:
+        RecipeError: It is no size.
+    """
     number, unit = text[:-2].strip(), text[-2:].upper()
     try:
         size = int(float(number) * _UNITS[unit])
@@ -96,7 +100,8 @@ def _parse_size(text: str) -> int:
     return size
 
 
-def _print_plan(plan: "MergePlan") -> None:
+def print_plan(plan: "MergePlan") -> None:
+    """Print what a merge would read and write."""
     rows = [
         ["tensors", str(len(plan.tensors))],
         ["changed by the adapters", str(plan.num_changed)],

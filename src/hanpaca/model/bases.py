@@ -19,7 +19,7 @@ _RECOMPUTED = (".rotary_emb.inv_freq", "rope.freqs")
 """Constants in old files, which are computed from the configuration today."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Base:
     """A model to merge into; nothing of its data has been read."""
 

@@ -18,6 +18,7 @@ from hanpaca.model.merge.fold import (
     fold_rows,
     load_additions,
     rounded,
+    stored_of,
 )
 from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.merge.shards import Prepare, Shards, Slice
@@ -134,7 +135,7 @@ def _cut(
 
 def chunk_rows(tensor: OutputTensor, head_rows: int = 0) -> int:
     """How many rows are computed at a time: whole heads where heads are reordered."""
-    heads = [step.stored.head_rows for step in tensor.steps if isinstance(step, Overlay)]
+    heads = [stored.head_rows for step in tensor.steps for stored in stored_of(step)]
     unit = max(1, head_rows, *heads)
     columns = max(1, matrix_shape(tensor.shape)[1])
     return max(1, _CHUNK_ELEMENTS // columns // unit) * unit

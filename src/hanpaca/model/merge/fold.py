@@ -18,9 +18,20 @@ from hanpaca.model.stored import Stored
 
 @dataclass(frozen=True)
 class Overlay:
-    """Take the rows of `stored`, over whatever was there."""
+    """Take the rows of `stored`, times the weight, over whatever was there."""
 
     stored: Stored
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """Add `weight * (plus - minus)` to the rows that `plus` has."""
+
+    plus: Stored
+    weight: float
+    minus: Stored | None = None
+    """Has the same rows."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,20 @@ class Rounding:
     dtype: torch.dtype
 
 
-Step = Overlay | Addition | Rounding
+Step = Overlay | Share | Addition | Rounding
+
+
+def stored_of(step: Step) -> tuple[Stored, ...]:
+    """The tensors a step reads."""
+    match step:
+        case Overlay(stored):
+            return (stored,)
+        case Share(plus, _, minus):
+            return (plus, minus) if minus else (plus,)
+        case Addition(update):
+            return (update.a, update.b)
+        case Rounding():
+            return ()
 
 
 @dataclass(frozen=True)
@@ -106,8 +130,13 @@ def fold_rows(
     result = workspace.take("result", torch.float32, (len(rows), columns))
     for place, step in enumerate(steps):
         match step:
-            case Overlay(stored):
+            case Overlay(stored, weight):
                 read_rows(stored, rows, result, files=files, workspace=workspace)
+                if weight != 1.0:
+                    for run in _covered(stored, rows):
+                        result[run].mul_(weight)
+            case Share():
+                _add_share(step, rows, result, files=files, workspace=workspace)
             case Addition():
                 _add(loaded[place], rows, result, workspace)
             case Rounding(dtype):
@@ -157,3 +186,31 @@ def _add(addition: LoadedAddition, rows: range, result: Tensor, workspace: Works
     if addition.magnitude_o is not None:
         norm = torch.linalg.norm(result, dim=1, keepdim=True)
         result.mul_(addition.magnitude_o[rows.start : rows.stop] / norm)
+
+
+def _add_share(
+    step: Share, rows: range, result: Tensor, *, files: Files, workspace: Workspace
+) -> None:
+    runs = _covered(step.plus, rows)
+    if not runs:
+        return
+    shape = (len(rows), result.shape[1])
+    share = workspace.take("share", torch.float32, shape)
+    read_rows(step.plus, rows, share, files=files, workspace=workspace)
+    if step.minus is not None:
+        minus = workspace.take("minus", torch.float32, shape)
+        read_rows(step.minus, rows, minus, files=files, workspace=workspace)
+        share.sub_(minus)
+    if step.weight != 1.0:
+        share.mul_(step.weight)
+    for run in runs:
+        result[run].add_(share[run])
+
+
+def _covered(stored: Stored, rows: range) -> list[slice]:
+    """Which of `rows` a tensor has, counted from the first of `rows`."""
+    parts = {
+        (max(rows.start, extent.rows.start), min(rows.stop, extent.rows.stop))
+        for extent in stored.extents
+    }
+    return [slice(a - rows.start, b - rows.start) for a, b in sorted(parts) if a < b]

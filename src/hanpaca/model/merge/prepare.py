@@ -13,10 +13,9 @@ from hanpaca.model.checkpoint import MAX_SHARD_BYTES
 from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
 from hanpaca.model.merge.adapters import Adapter, read_adapter
-from hanpaca.model.merge.fold import Addition, Overlay
+from hanpaca.model.merge.fold import stored_of
 from hanpaca.model.merge.plan import OutputTensor, Rounded, plan_tensors
 from hanpaca.model.merge.provenance import check_bases, check_tokenizer
-from hanpaca.model.stored import Stored
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "as-base": None,
@@ -62,23 +61,14 @@ class MergePlan:
     @property
     def num_read_bytes(self) -> int:
         """To be read, if every tensor goes to one file."""
-        return sum(extent.num_bytes for stored in self._read() for extent in stored.extents)
+        steps = (step for tensor in self.tensors for step in tensor.steps)
+        read = (stored for step in steps for stored in stored_of(step))
+        return sum(extent.num_bytes for stored in read for extent in stored.extents)
 
     @property
     def num_changed(self) -> int:
         """Tensors in which an adapter has a say."""
         return sum(tensor.changed for tensor in self.tensors)
-
-    def _read(self) -> list[Stored]:
-        found = []
-        for tensor in self.tensors:
-            for step in tensor.steps:
-                match step:
-                    case Overlay(stored):
-                        found.append(stored)
-                    case Addition(update):
-                        found += [update.a, update.b]
-        return found
 
 
 def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> MergePlan:
@@ -109,16 +99,21 @@ def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> M
         read,
         options,
         tensors,
-        _shards(tensors, config, options),
+        shards_of(tensors, config, options),
         config,
         tokenizer,
         warnings,
     )
 
 
-def _shards(
+def shards_of(
     tensors: Sequence[OutputTensor], config: Mapping[str, Any], options: MergeOptions
 ) -> files.Shards:
+    """Deal the tensors to the files of the format.
+
+    Raises:
+        ArtifactError: Meta's format has no place for one of them or for the configuration.
+    """
     if options.format == "hf":
         return files.hugging_face_shards(tensors, options.max_shard_bytes)
     meta.params_of(config)

@@ -13,7 +13,7 @@ from hanpaca.model.checkpoint import write_index
 from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
 from hanpaca.model.merge.execute import PARTIAL, write_shards
-from hanpaca.model.merge.fold import Overlay
+from hanpaca.model.merge.fold import Overlay, Share, stored_of
 from hanpaca.model.merge.prepare import MergePlan, with_head
 
 CHAT_TEMPLATE = "chat_template.jinja"
@@ -112,14 +112,10 @@ def _key(plan: MergePlan) -> str:
     What was written before a power cut may never have reached the disk.
     """
     read = {adapter.config.file for adapter in plan.adapters}
-    for tensor in plan.tensors:
-        read |= {
-            e.file
-            for step in tensor.steps
-            if isinstance(step, Overlay)
-            for e in step.stored.extents
-        }
     read |= {adapter.file for adapter in plan.adapters}
+    steps = [step for tensor in plan.tensors for step in tensor.steps]
+    read |= {extent.file for step in steps for one in stored_of(step) for extent in one.extents}
+    shares = [step.weight for step in steps if isinstance(step, Overlay | Share)]
     inputs = [
         [str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns]
         for file in sorted(read)
@@ -128,7 +124,7 @@ def _key(plan: MergePlan) -> str:
     order = [str(adapter.folder) for adapter in plan.adapters]
     boot = Path("/proc/sys/kernel/random/boot_id")
     started = boot.read_text(encoding="utf-8") if boot.is_file() else ""
-    text = json.dumps([1, inputs, order, asdict(plan.options), started])
+    text = json.dumps([1, inputs, order, shares, asdict(plan.options), started])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

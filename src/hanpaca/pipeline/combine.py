@@ -1,0 +1,128 @@
+"""Sums of whole models: the tokenizers say which rows belong together, the merge adds them up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.model.bases import Base, read_base
+from hanpaca.model.headers import read_json
+from hanpaca.model.merge import MergeOptions, MergePlan
+from hanpaca.model.merge.combine import Sum, Vocabularies, Weighted, plan_sum
+from hanpaca.model.meta import EMBEDDING
+from hanpaca.tokenizer.byte_bpe import is_byte_level
+from hanpaca.tokenizer.count import json_entries
+from hanpaca.tokenizer.reading import open_tokenizer
+
+_JSON, _MODEL, _ADDED = "tokenizer.json", "tokenizer.model", "added_tokens.json"
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What `hanpaca combine` is asked for."""
+
+    models: Sequence[tuple[Path, float]]
+    """Added up; the first gives the configuration."""
+    tuned: Sequence[tuple[Path, float]] = ()
+    """Of each, the change since `base` is added."""
+    base: Path | None = None
+    tokenizer: Path | None = None
+    """Folder; None: that of the first model, if all have the same."""
+
+
+def plan_combination(wanted: Combination, options: MergeOptions) -> tuple[MergePlan, list[str]]:
+    """Read headers and tokenizers and decide what every byte of the result is made of.
+
+    Returns:
+        The plan, for `hanpaca.model.merge.run_merge`, and in words where the rows of pieces come
+        from, if the vocabularies differ.
+
+    Raises:
+        ArtifactError: The models do not fit each other, or the tokenizers do not fit them.
+        RecipeError: No model, a change without a base, or no tokenizer chosen where they differ.
+    """
+    if not wanted.models:
+        raise RecipeError("--model: give at least one model")
+    if bool(wanted.tuned) != (wanted.base is not None):
+        raise RecipeError("--add and --base belong together: what is added is --add less --base")
+    read = {path: read_base(path) for path in _paths(wanted)}
+    entries = {path: _entries(path) for path in read}
+    known = {path: found for path, found in entries.items() if found is not None}
+    chosen = wanted.tokenizer or next(iter(known), None)
+    total = Sum(
+        [Weighted(read[path], weight) for path, weight in wanted.models],
+        [Weighted(read[path], weight) for path, weight in wanted.tuned],
+        read[wanted.base] if wanted.base else None,
+    )
+    vocabularies = None
+    if chosen is not None and not _same(read, known, chosen):
+        vocabularies = _vocabularies(wanted, read, known)
+    file = _tokenizer_file(chosen) if chosen else None
+    return plan_sum(
+        total, options, vocabularies=vocabularies, tokenizer=file.parent if file else None
+    )
+
+
+def _paths(wanted: Combination) -> list[Path]:
+    paths = [path for path, _ in (*wanted.models, *wanted.tuned)]
+    return list(dict.fromkeys([*paths, *([wanted.base] if wanted.base else [])]))
+
+
+def _same(read: Mapping[Path, Base], known: Mapping[Path, dict[str, int]], chosen: Path) -> bool:
+    """Whether row and piece are the same in all models, so that nothing has to be looked up."""
+    sizes = {model.tensors[EMBEDDING].shape[0] for model in read.values()}
+    of_result = known.get(chosen) or _entries(chosen)
+    return len(sizes) == 1 and all(one == of_result for one in known.values())
+
+
+def _vocabularies(
+    wanted: Combination, read: Mapping[Path, Base], known: Mapping[Path, dict[str, int]]
+) -> Vocabularies:
+    for path in read:
+        if path not in known:
+            raise ArtifactError(
+                f"{path}: no tokenizer here, and the models' vocabularies differ: copy its "
+                f"{_JSON} or {_MODEL} beside its weights"
+            )
+    if wanted.tokenizer is None:
+        sizes = ", ".join(f"{path} {len(found):,} pieces" for path, found in known.items())
+        raise RecipeError(
+            f"the vocabularies differ ({sizes}): choose the result's with --tokenizer FOLDER"
+        )
+    entries = known.get(wanted.tokenizer) or _entries(wanted.tokenizer)
+    if entries is None:
+        raise ArtifactError(f"{wanted.tokenizer}: neither {_JSON} nor {_MODEL} is here")
+    kinds = {_byte_level(path): path for path in (*read, wanted.tokenizer)}
+    if len(kinds) > 1:
+        raise ArtifactError(
+            f"{kinds[True]} has a byte-level tokenizer, {kinds[False]} a SentencePiece one: their "
+            "pieces are written differently and cannot be matched"
+        )
+    pieces = sorted(entries, key=lambda piece: entries[piece])
+    if [entries[piece] for piece in pieces] != list(range(len(pieces))):
+        raise ArtifactError(f"{wanted.tokenizer}: some ids have no piece; choose another tokenizer")
+    return Vocabularies(pieces, {read[path].folder: found for path, found in known.items()})
+
+
+def _entries(folder: Path) -> dict[str, int] | None:
+    """Every piece of a folder's tokenizer, added ones too, and its id; None where there is none."""
+    file = _tokenizer_file(folder)
+    if file is None:
+        return None
+    if file.name == _JSON:
+        return json_entries(read_json(file), path=file)
+    added = read_json(folder / _ADDED) if (folder / _ADDED).is_file() else {}
+    ids = {piece: number for piece, number in added.items() if type(number) is int}
+    return {**open_tokenizer(file).ids, **ids}
+
+
+def _byte_level(folder: Path) -> bool:
+    file = _tokenizer_file(folder)
+    return file is not None and file.name == _JSON and is_byte_level(read_json(file))
+
+
+def _tokenizer_file(folder: Path) -> Path | None:
+    beside = folder.resolve().parent / _MODEL  # Meta keeps one beside the folders of all sizes
+    is_meta = any(folder.glob("consolidated.*.pth"))
+    files = [folder / _JSON, folder / _MODEL, *([beside] if is_meta else [])]
+    return next((file for file in files if file.is_file()), None)
