@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.kernels import quantize
+from hanpaca.gguf.metadata import Metadata, add_header, add_metadata, add_vocabulary
 from hanpaca.gguf.names import gguf_name, num_rotary_heads, to_interleaved
-from hanpaca.gguf.types import FILE_TYPES, Shape, num_bytes, tensor_type
+from hanpaca.gguf.types import Shape, num_bytes, tensor_type
 from hanpaca.gguf.vocab import Vocabulary
 
 _LARGEST_HALF = 65_504.0
@@ -50,7 +51,7 @@ def write_gguf(
     config: Mapping[str, Any],
     vocabulary: Vocabulary,
     file_type: str,
-    metadata: Mapping[str, str],
+    metadata: Metadata,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
 ) -> GgufSummary:
     """Write one file of one type; it appears under its name only when it is whole.
@@ -61,7 +62,7 @@ def write_gguf(
         config: As `config.json` has it.
         vocabulary: One token for every row of the embedding.
         file_type: A key of `hanpaca.gguf.types.FILE_TYPES`.
-        metadata: Further text keys, such as `hanpaca.base.fingerprint`.
+        metadata: Further keys, such as `hanpaca.base.fingerprint`.
         on_bytes: Called with the bytes of weights written so far and in all.
 
     Raises:
@@ -73,10 +74,9 @@ def write_gguf(
     partial = output.with_name(output.name + ".partial")
     writer = gguf.GGUFWriter(partial, "llama")
     try:
-        _add_header(writer, config, file_type, output.stem)
-        _add_vocabulary(writer, vocabulary)
-        for key, value in metadata.items():
-            writer.add_string(key, value)
+        add_header(writer, config, file_type, output.stem)
+        add_vocabulary(writer, vocabulary)
+        add_metadata(writer, metadata)
         for tensor, name, kind in plan:
             _announce(writer, name, tensor.shape, kind)
         writer.write_header_to_file()
@@ -172,51 +172,3 @@ def _announce(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: 
         writer.add_tensor_info(
             name, byte_shape, np.dtype(np.uint8), num_bytes(shape, kind), raw_dtype=kind
         )
-
-
-def _add_header(
-    writer: gguf.GGUFWriter, config: Mapping[str, Any], file_type: str, name: str
-) -> None:
-    heads = config["num_attention_heads"]
-    head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ArtifactError(
-            f"rope scaling {rope['rope_type']!r} cannot be written to GGUF yet; use a model without"
-        )
-    writer.add_type("model")
-    writer.add_name(name)
-    writer.add_block_count(config["num_hidden_layers"])
-    writer.add_context_length(config["max_position_embeddings"])
-    writer.add_embedding_length(config["hidden_size"])
-    writer.add_feed_forward_length(config["intermediate_size"])
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(config.get("num_key_value_heads") or heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(rope.get("rope_theta", config.get("rope_theta", 10_000.0)))
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
-    writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(int(FILE_TYPES[file_type][1]))
-    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
-
-
-def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(vocabulary.pre)
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_types(vocabulary.token_types)
-    writer.add_token_merges(vocabulary.merges)
-    adders = {
-        "bos": writer.add_bos_token_id,
-        "eos": writer.add_eos_token_id,
-        "unk": writer.add_unk_token_id,
-        "pad": writer.add_pad_token_id,
-    }
-    for role, token in vocabulary.special.items():
-        adders[role](token)
-    writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_space_prefix(False)
-    if vocabulary.chat_template:
-        writer.add_chat_template(vocabulary.chat_template)
