@@ -1,37 +1,31 @@
-"""Write a Llama-style model as one GGUF file, one tensor in memory at a time.
+"""Write a Llama-style model as GGUF files of several types in one reading.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+from gguf.constants import GGUF_DEFAULT_ALIGNMENT
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from hanpaca.errors import ArtifactError
-from hanpaca.gguf.kernels import quantize
+from hanpaca.errors import ArtifactError, ResourceError
 from hanpaca.gguf.metadata import Metadata, add_header, add_metadata, add_vocabulary
-from hanpaca.gguf.names import gguf_name, num_rotary_heads, to_interleaved
-from hanpaca.gguf.types import Shape, num_bytes, tensor_type
+from hanpaca.gguf.names import gguf_name, num_rotary_heads
+from hanpaca.gguf.stream import Part, SourceTensor, Target, write_parts
+from hanpaca.gguf.types import Shape, needs_importance, num_bytes, tensor_type
 from hanpaca.gguf.vocab import Vocabulary
 
-_LARGEST_HALF = 65_504.0
-"""Of a half-precision number, which F16 and the scales of all quantized types are."""
-
-
-@dataclass(frozen=True)
-class SourceTensor:
-    """A weight under its Hugging Face name, read when its turn comes."""
-
-    name: str
-    shape: tuple[int, ...]
-    read: Callable[[], NDArray[np.float32]]
+Importance = Mapping[str, NDArray[np.float32]]
+"""GGUF name of a matrix to how much an error in each of its columns matters."""
 
 
 @dataclass(frozen=True)
@@ -45,57 +39,68 @@ class GgufSummary:
 
 
 def write_gguf(
-    output: Path,
+    outputs: Mapping[str, Path],
     tensors: Sequence[SourceTensor],
     *,
     config: Mapping[str, Any],
     vocabulary: Vocabulary,
-    file_type: str,
     metadata: Metadata,
+    importance: Importance | None = None,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
-) -> GgufSummary:
-    """Write one file of one type; it appears under its name only when it is whole.
+) -> dict[str, GgufSummary]:
+    """Write one file for each type; they appear under their names only when all are whole.
 
     Args:
-        output: The file; its folder is made if it is not there.
+        outputs: Key of `hanpaca.gguf.types.FILE_TYPES` to file; its folder is made if it is not
+            there.
         tensors: Every weight; a head that is tied to the embedding is left out.
         config: As `config.json` has it.
         vocabulary: One token for every row of the embedding.
-        file_type: A key of `hanpaca.gguf.types.FILE_TYPES`.
         metadata: Further keys, such as `hanpaca.base.fingerprint`.
-        on_bytes: Called with the bytes of weights written so far and in all.
+        importance: Of matrices; it also changes some types, as in llama-quantize.
+        on_bytes: Called with the bytes of weights written so far and in all, of all files.
 
     Raises:
-        ArtifactError: A weight is unknown to llama.cpp, or holds NaN, infinite values or values too
-            large for the type.
+        ArtifactError: A weight is unknown to llama.cpp, holds NaN, infinite values or values too
+            large for a type, or the importance matrix is missing or of another model.
+        ResourceError: The disk is full, a file cannot be written, or kernels are missing.
     """
-    plan = _plan(tensors, config, file_type)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    writer = gguf.GGUFWriter(partial, "llama")
+    parts = _plan(tensors, config, tuple(outputs), importance)
+    partials = {kind: file.with_name(file.name + ".partial") for kind, file in outputs.items()}
+    total = sum(num_bytes(part.source.shape, kind) for part in parts for kind in part.kinds)
+    done = 0
+
+    def count(written: int) -> None:
+        nonlocal done
+        done += written
+        on_bytes(done, total)
+
     try:
-        add_header(writer, config, file_type, output.stem)
-        add_vocabulary(writer, vocabulary)
-        add_metadata(writer, metadata)
-        for tensor, name, kind in plan:
-            _announce(writer, name, tensor.shape, kind)
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_ti_data_to_file()
-        total, done = sum(num_bytes(tensor.shape, kind) for tensor, _, kind in plan), 0
-        for tensor, name, kind in plan:
-            values = _values(tensor, name, kind, config)
-            writer.write_tensor_data(quantize(np.atleast_2d(values), kind))
-            done += num_bytes(tensor.shape, kind)
-            on_bytes(done, total)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+        with ExitStack() as stack:
+            targets = []
+            for number, (file_type, output) in enumerate(outputs.items()):
+                partial = partials[file_type]
+                output.parent.mkdir(parents=True, exist_ok=True)
+                with closing(gguf.GGUFWriter(partial, "llama")) as writer:
+                    add_header(writer, config, file_type, output.stem)
+                    add_vocabulary(writer, vocabulary)
+                    add_metadata(writer, metadata)
+                    _write_header(writer, parts, number)
+                targets.append(stack.enter_context(_room(partial, parts, number)))
+            write_parts(parts, targets, on_bytes=count)
+        for file_type, output in outputs.items():
+            partials[file_type].rename(output)
+    except OSError as error:
+        where = error.filename or next(iter(outputs.values())).parent
+        raise ResourceError(f"{where}: {error.strerror or error}; nothing was written") from error
     finally:
-        writer.close()
-    partial.rename(output)
-    types = Counter(kind.name for _, _, kind in plan)
-    return GgufSummary(output.stat().st_size, len(plan), dict(types))
+        for partial in partials.values():
+            if partial.exists():
+                partial.unlink()
+    return {
+        file_type: _summary(output, [part.kinds[number] for part in parts])
+        for number, (file_type, output) in enumerate(outputs.items())
+    }
 
 
 def predict_bytes(
@@ -113,18 +118,80 @@ def predict_bytes(
 
 
 def _plan(
-    tensors: Sequence[SourceTensor], config: Mapping[str, Any], file_type: str
-) -> list[tuple[SourceTensor, str, Type]]:
-    """Every tensor to write with its GGUF name and type, in llama.cpp's order."""
-    model = Shape.of(config)
-    plan = []
+    tensors: Sequence[SourceTensor],
+    config: Mapping[str, Any],
+    file_types: Sequence[str],
+    importance: Importance | None,
+) -> list[Part]:
+    """Every tensor to write, in llama.cpp's order."""
+    model = Shape.of(config, importance=importance is not None)
+    parts = []
     for tensor in sorted(tensors, key=lambda tensor: _order(tensor.name)):
         name = _known_name(tensor.name)
         if model.tied and name == "output.weight":
             continue
-        kind = tensor_type(name, tensor.shape, file_type=file_type, model=model)
-        plan.append((tensor, name, kind))
-    return plan
+        kinds = tuple(
+            tensor_type(name, tensor.shape, file_type=file_type, model=model)
+            for file_type in file_types
+        )
+        weights = _importance_of(name, tensor.shape, importance or {})
+        for file_type, kind in zip(file_types, kinds, strict=True):
+            if weights is None and needs_importance(name, kind, file_type=file_type):
+                raise ArtifactError(
+                    f"{file_type} needs an importance matrix with {name}: give one, or choose q2_k"
+                )
+        heads = num_rotary_heads(name, num_heads=model.num_heads, num_kv_heads=model.num_kv_heads)
+        head_rows = tensor.shape[0] // heads if heads else 0
+        parts.append(Part(tensor, name, kinds, head_rows, weights))
+    return parts
+
+
+def _importance_of(
+    name: str, shape: tuple[int, ...], importance: Importance
+) -> NDArray[np.float32] | None:
+    weights = importance.get(name)
+    if weights is None or len(shape) == 1:
+        return None
+    if weights.shape != (shape[-1],):
+        raise ArtifactError(
+            f"importance matrix: {name} has {weights.shape} numbers, its rows have {shape[-1]}: "
+            "it was collected with another model"
+        )
+    if not np.isfinite(weights).all():
+        raise ArtifactError(f"importance matrix: {name} holds NaN or infinite numbers")
+    return weights
+
+
+def _write_header(writer: gguf.GGUFWriter, parts: Sequence[Part], number: int) -> None:
+    """Write all that comes before the data."""
+    for part in parts:
+        _announce(writer, part.name, part.source.shape, part.kinds[number])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+
+
+@contextmanager
+def _room(file: Path, parts: Sequence[Part], number: int) -> Iterator[Target]:
+    """Make room for the data after the header, and say where it goes."""
+    at, offsets = _padded(file.stat().st_size), []
+    for part in parts:
+        offsets.append(at)
+        at += _padded(num_bytes(part.source.shape, part.kinds[number]))
+    descriptor = os.open(file, os.O_WRONLY)
+    try:
+        os.posix_fallocate(descriptor, 0, at)
+        yield Target(descriptor, offsets)
+    finally:
+        os.close(descriptor)
+
+
+def _padded(size: int) -> int:
+    return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
+
+
+def _summary(file: Path, kinds: Sequence[Type]) -> GgufSummary:
+    return GgufSummary(file.stat().st_size, len(kinds), Counter(kind.name for kind in kinds))
 
 
 def _known_name(name: str) -> str:
@@ -141,26 +208,6 @@ def _order(name: str) -> tuple[int, int, str]:
     if "layers." in name:
         return 1, int(name.split(".")[2]), name
     return 2, 0, name
-
-
-def _values(
-    tensor: SourceTensor, name: str, kind: Type, config: Mapping[str, Any]
-) -> NDArray[np.float32]:
-    values = tensor.read()
-    largest = max(float(values.max()), -float(values.min()))
-    if not np.isfinite(largest):
-        raise ArtifactError(
-            f"tensor {tensor.name} holds NaN or infinite values: the model is broken"
-        )
-    if kind not in (Type.F32, Type.BF16) and largest > _LARGEST_HALF:
-        raise ArtifactError(
-            f"tensor {tensor.name} holds {largest:g}, which {kind.name} cannot: choose bf16 or f32"
-        )
-    heads = config["num_attention_heads"]
-    num_heads = num_rotary_heads(
-        name, num_heads=heads, num_kv_heads=config.get("num_key_value_heads") or heads
-    )
-    return to_interleaved(values, num_heads) if num_heads else values
 
 
 def _announce(writer: gguf.GGUFWriter, name: str, shape: tuple[int, ...], kind: Type) -> None:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,20 @@ import torch
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError
+from hanpaca.gguf.metadata import Metadata
 from hanpaca.gguf.read import GgufModel, open_gguf
+from hanpaca.gguf.stream import SourceTensor
 from hanpaca.gguf.vocab import read_vocabulary, write_tokenizer
-from hanpaca.gguf.write import GgufSummary, SourceTensor, write_gguf
-from hanpaca.model.checkpoint import PlannedTensor, opened, read_headers, write_weights
+from hanpaca.gguf.write import GgufSummary, Importance, write_gguf
+from hanpaca.model.checkpoint import PlannedTensor, write_weights
+from hanpaca.model.merge import (
+    MergedTensor,
+    MergeOptions,
+    MergePlan,
+    merged_rows,
+    plan_merge,
+    write_side,
+)
 
 
 def gguf_to_folder(gguf: Path, folder: Path) -> None:
@@ -44,30 +56,73 @@ def folder_to_gguf(
     output: Path,
     *,
     file_type: str,
-    metadata: Mapping[str, str],
+    metadata: Metadata,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
 ) -> GgufSummary:
-    """Write a Hugging Face folder as one GGUF file.
+    """Write a model folder as one GGUF file; see `model_to_gguf`."""
+    outputs = {file_type: output}
+    return model_to_gguf(model, outputs, metadata=metadata, on_bytes=on_bytes)[file_type]
+
+
+def model_to_gguf(
+    base: Path,
+    outputs: Mapping[str, Path],
+    *,
+    adapters: Sequence[Path] = (),
+    metadata: Metadata,
+    importance: Importance | None = None,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, GgufSummary]:
+    """Write a model as GGUF files of several types, in one reading and without merging it first.
+
+    The files are, to the byte, those of the folder that a merge would write.
+
+    Args:
+        base: A folder of any layout that can be merged into.
+        outputs: Kind of file to file.
+        adapters: To fold in, in order.
+        metadata: Further keys of the files.
+        importance: See `hanpaca.gguf.write.write_gguf`.
+        on_bytes: Called with the bytes of weights written so far and in all.
 
     Raises:
         ArtifactError: The folder is no Llama-style model, or its parts do not fit each other.
+        ResourceError: The disk is full, or a file cannot be written.
     """
-    config = read_config(model)
-    headers = read_headers(model)
-    with opened(headers) as tensor_of:
-
-        def reader(name: str) -> Callable[[], NDArray[np.float32]]:
-            return lambda: np.asarray(tensor_of(name).float().numpy())
-
+    plan = plan_merge(base, adapters, MergeOptions())
+    rows = {tensor.name: tensor.shape[0] for tensor in plan.tensors}
+    with _described(plan) as folder, merged_rows(plan) as tensors:
         return write_gguf(
-            output,
-            [SourceTensor(name, info.shape, reader(name)) for name, info in headers.items()],
-            config=config,
-            vocabulary=read_vocabulary(model, headers["model.embed_tokens.weight"].shape[0]),
-            file_type=file_type,
+            outputs,
+            [_source(tensor) for tensor in tensors],
+            config=read_config(folder),
+            vocabulary=read_vocabulary(folder, rows["model.embed_tokens.weight"]),
             metadata=metadata,
+            importance=importance,
             on_bytes=on_bytes,
         )
+
+
+def _source(tensor: MergedTensor) -> SourceTensor:
+    def read(start: int, stop: int) -> NDArray[np.float32]:
+        return np.asarray(tensor.read(start, stop).numpy())
+
+    return SourceTensor(tensor.name, tensor.shape, read, tensor.block_rows)
+
+
+@contextmanager
+def _described(plan: MergePlan) -> Iterator[Path]:
+    """A folder with what lies beside the weights of the merged model."""
+    if not plan.adapters and (plan.base.folder / "config.json").is_file():
+        yield plan.base.folder
+        return
+    with TemporaryDirectory() as name:
+        write_side(plan, Path(name))
+        try:
+            yield Path(name)
+        except ArtifactError as error:  # the reader looks for the user's files
+            source = plan.tokenizer or plan.base.folder
+            raise ArtifactError(str(error).replace(name, str(source))) from error
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
 from hanpaca.pipeline import chat, stages
-from hanpaca.pipeline.formats import folder_to_gguf
+from hanpaca.pipeline.formats import model_to_gguf
 from hanpaca.pipeline.job import Job
 from hanpaca.pipeline.progress import bytes_progress
 from hanpaca.recipe import Recipe
@@ -15,20 +15,16 @@ NAME = stages.GGUF
 
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
-    """Write every type from the model of 60-chat."""
+    """Write every type, all in one reading of the model of 60-chat."""
     model = job.stage(chat.NAME)
-    metadata = fingerprints(model, job.base)
-    sizes = {}
-    for file_type in job.recipe.gguf.types:
-        summary = folder_to_gguf(
-            model,
-            folder / file_name(job.recipe, file_type),
-            file_type=file_type,
-            metadata=metadata,
-            on_bytes=bytes_progress(job, NAME, f"writing {file_type}"),
-        )
-        sizes[file_type] = summary.num_bytes
-    return {"num_bytes": sizes}
+    types = job.recipe.gguf.types
+    summaries = model_to_gguf(
+        model,
+        {file_type: folder / file_name(job.recipe, file_type) for file_type in types},
+        metadata=fingerprints(model, job.base),
+        on_bytes=bytes_progress(job, NAME, f"writing {', '.join(types)}"),
+    )
+    return {"num_bytes": {kind: summary.num_bytes for kind, summary in summaries.items()}}
 
 
 def file_name(recipe: Recipe, file_type: str) -> str:

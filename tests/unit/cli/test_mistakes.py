@@ -136,12 +136,12 @@ MISTAKES = [
     ("merge --base base --adapter gone -o out", 4, "gone: no such folder; give"),
     ("merge --base gone --adapter base -o out", 4, "gone: no such folder"),
     ("merge --base base --adapter base -o folder", 4, "base: no adapter here"),
-    ("gguf gone -o out", 4, "gone/config.json: cannot be read"),
+    ("gguf gone -o out", 4, "gone: no such folder"),
     ("gguf base -o out --types=", 2, "--types: none is given"),
     ("gguf base -o out --types q9", 2, "'q9' is unknown; known: f32"),
     ("gguf base -o file", 5, "file: File exists"),
     ("gguf no-tokenizer -o out", 4, "no-tokenizer/tokenizer.json: cannot be read"),
-    ("gguf no-model -o out", 4, "no-model: neither model.safetensors"),
+    ("gguf no-model -o out", 4, "no-model: no weights here"),
     ("chat gone", 4, "gone: cannot be read"),
     ("chat folder", 4, "no 70-gguf"),
     ("chat file", 4, "file: not a GGUF file"),
@@ -219,7 +219,7 @@ def test_a_full_disk_is_one_line(call: Call, files: Path) -> None:
     (files / "out/base.f16.gguf.partial").symlink_to("/dev/full")
     status, _, err = call("gguf", "base", "-o", "out", "--types", "f16")
     assert status == 5
-    assert err.splitlines()[-1] == "hanpaca: writing: No space left on device"
+    assert err.splitlines()[-1] == "hanpaca: out: No space left on device; nothing was written"
     assert not list((files / "out").iterdir())
 
 

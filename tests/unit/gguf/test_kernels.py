@@ -16,9 +16,10 @@ from hanpaca.errors import ArtifactError, ResourceError
 from hanpaca.gguf import kernels as module
 from hanpaca.gguf.header import read_header
 from hanpaca.gguf.kernels import quantize
+from hanpaca.gguf.stream import SourceTensor
 from hanpaca.gguf.types import FILE_TYPES, num_bytes
 from hanpaca.gguf.vocab import read_vocabulary
-from hanpaca.gguf.write import SourceTensor, write_gguf
+from hanpaca.gguf.write import write_gguf
 from hanpaca.pipeline.formats import read_config
 
 Rows = NDArray[np.float32]
@@ -109,13 +110,14 @@ def write_with(pico_untied: Path, tmp_path: Path) -> Callable[[float, str], Path
         config = read_config(pico_untied)
         rows = random_rows(0, 1.0, num_rows=64, length=32)
         rows[5, 5] = value
-        source = SourceTensor("model.layers.0.mlp.up_proj.weight", rows.shape, lambda: rows)
+        source = SourceTensor(
+            "model.layers.0.mlp.up_proj.weight", rows.shape, lambda start, stop: rows[start:stop]
+        )
         write_gguf(
-            tmp_path / "m.gguf",
+            {file_type: tmp_path / "m.gguf"},
             [source],
             config=config,
             vocabulary=read_vocabulary(pico_untied, 394),
-            file_type=file_type,
             metadata={},
         )
         return tmp_path / "m.gguf"

@@ -11,7 +11,7 @@ from hanpaca.model.merge.adapters import Adapter, read_adapter
 from hanpaca.model.merge.execute import PARTIAL
 from hanpaca.model.merge.prepare import MergeOptions, MergePlan, plan_merge
 from hanpaca.model.merge.rows import MergedTensor, merged_rows
-from hanpaca.model.merge.run import MergeSummary, run_merge
+from hanpaca.model.merge.run import MergeSummary, run_merge, write_side
 
 __all__ = [
     "PARTIAL",
@@ -25,6 +25,7 @@ __all__ = [
     "plan_merge",
     "read_adapter",
     "run_merge",
+    "write_side",
 ]
 
 

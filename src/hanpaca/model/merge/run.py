@@ -75,7 +75,7 @@ def run_merge(
             num_threads=_NUM_THREADS,
             on_bytes=count,
         )
-        _write_side(plan, working)
+        write_side(plan, working)
         _check_result(plan, working)
         (working / _JOURNAL).unlink()
         working.rename(output)
@@ -128,7 +128,8 @@ def _key(plan: MergePlan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _write_side(plan: MergePlan, folder: Path) -> None:
+def write_side(plan: MergePlan, folder: Path) -> None:
+    """Write all of the merged model but its weights."""
     is_pth = plan.options.format == "pth"
     write = side.write_meta_side if is_pth else side.write_hugging_face_side
     write(folder, base=plan.base, config=plan.config, tokenizer=plan.tokenizer)
