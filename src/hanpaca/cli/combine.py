@@ -1,13 +1,13 @@
 """The command `combine`: whole models added up."""
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from hanpaca.cli.display import byte_counter, errors
-from hanpaca.cli.merge import parse_size, print_plan
+from hanpaca.cli.merge import print_plan
+from hanpaca.cli.values import parse_size, parse_weighted
 from hanpaca.errors import RecipeError
 
 
@@ -72,21 +72,3 @@ def combine(
         return
     summary = run_merge(plan, output, on_bytes=byte_counter("combining"))
     print(f"{output}: {summary.num_tensors} tensors, {summary.num_bytes / 1e9:.2f} GB")
-
-
-def parse_weighted(text: str, option: str) -> tuple[Path, float | None]:
-    """Read PATH or PATH=WEIGHT; a path that exists is never cut.
-
-    Raises:
-        RecipeError: The weight is not a finite number.
-    """
-    path, sign, number = text.rpartition("=")
-    if not sign or Path(text).exists():
-        return Path(text), None
-    try:
-        weight = float(number)
-    except ValueError as error:
-        raise RecipeError(f"{option}: {number!r} in {text!r} is not a weight like 0.5") from error
-    if not math.isfinite(weight):
-        raise RecipeError(f"{option}: the weight in {text!r} must be a finite number")
-    return Path(path), weight

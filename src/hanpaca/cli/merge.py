@@ -6,24 +6,30 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hanpaca.cli.display import byte_counter, errors, print_table
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.cli.values import parse_size, parse_weighted
+from hanpaca.errors import ArtifactError
 
 if TYPE_CHECKING:
     from hanpaca.model.merge import MergePlan
 
-_UNITS = {"MB": 10**6, "GB": 10**9}
-
 
 def merge(
     base: Annotated[
-        Path, typer.Option("--base", help="The base: Hugging Face safetensors or .bin, Meta .pth.")
+        Path,
+        typer.Option(
+            "--base", help="Base: Hugging Face safetensors or .bin, Meta .pth, a .gguf file."
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")
     ],
     adapter: Annotated[
-        list[Path] | None,
-        typer.Option("--adapter", help="LoRA adapter; repeatable, in order; none converts only."),
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="PATH[=WEIGHT]",
+            help="LoRA adapter; repeatable, in order; none converts only.",
+        ),
     ] = None,
     format_: Annotated[
         Literal["hf", "pth"], typer.Option("--format", help="Hugging Face or Meta's format.")
@@ -48,7 +54,10 @@ def merge(
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
     from hanpaca.model.merge import MergeOptions, plan_merge, run_merge
+    from hanpaca.pipeline.gguf_base import open_base
 
+    given = [parse_weighted(one, "--adapter") for one in adapter or []]
+    adapters = [path for path, _ in given]
     options = MergeOptions(
         format=format_,
         dtype=dtype,
@@ -56,9 +65,10 @@ def merge(
         max_shard_bytes=parse_size(max_shard_size),
         num_files=files,
         alpha=alpha,
+        weights=tuple(1.0 if weight is None else weight for _, weight in given),
     )
-    _check_fit(base, adapter or [])
-    plan = plan_merge(base, adapter or [], options)
+    _check_fit(base, adapters)
+    plan = plan_merge(open_base(base), adapters, options)
     if dry_run:
         print_plan(plan)
         return
@@ -75,29 +85,13 @@ def _check_fit(base: Path, adapters: list[Path]) -> None:
     from hanpaca.pipeline.preflight import check_fit
 
     for path in [base, *adapters]:
-        if not path.is_dir():
+        if not path.is_dir() and not (path is base and path.suffix == ".gguf"):
             raise ArtifactError(f"{path}: no such folder; give the folder of a model or adapter")
     fit = check_fit(base, adapters)
     for warning in fit.warnings:
         errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if fit.faults:
         raise ArtifactError("\n".join(fit.faults))
-
-
-def parse_size(text: str) -> int:
-    """Bytes of a size such as 5GB.
-
-    Raises:
-        RecipeError: It is no size.
-    """
-    number, unit = text[:-2].strip(), text[-2:].upper()
-    try:
-        size = int(float(number) * _UNITS[unit])
-    except (KeyError, ValueError, OverflowError) as error:
-        raise RecipeError(f"--max-shard-size: {text!r} is not a size like 5GB or 500MB") from error
-    if size <= 0:
-        raise RecipeError(f"--max-shard-size: {text!r} must be more than nothing")
-    return size
 
 
 def print_plan(plan: "MergePlan") -> None:

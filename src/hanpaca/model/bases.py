@@ -24,9 +24,17 @@ class Base:
     """A model to merge into; nothing of its data has been read."""
 
     folder: Path
+    """Or the file that holds it."""
     tensors: Mapping[str, Stored]
     config: Mapping[str, Any]
     """As `config.json` has it."""
+    side: Path | None = None
+    """Folder of what else belongs to it, where that is not `folder`."""
+
+    @property
+    def side_folder(self) -> Path:
+        """Where configuration and tokenizer are."""
+        return self.side or self.folder
 
     @property
     def tied(self) -> bool:

@@ -38,7 +38,11 @@ def model_fingerprint(folder: Path) -> str:
 def _fingerprint_of(folder: Path, state: tuple[tuple[str, int, int], ...]) -> str:
     """Of files in a state: who asks again in the same program need not wait again."""
     del state
-    places = read_tensors(folder)
+    return tensors_fingerprint(read_tensors(folder))
+
+
+def tensors_fingerprint(places: Mapping[str, Stored]) -> str:
+    """The fingerprint of a model whose tensors lie there."""
     with OpenFiles() as files:
 
         def blocks(name: str) -> Iterator[torch.Tensor]:
@@ -77,7 +81,7 @@ def _blocks(stored: Stored, files: OpenFiles) -> Iterator[torch.Tensor]:
     for start in range(0, num_rows, size):
         rows = range(start, min(start + size, num_rows))
         block = workspace.take("block", stored.dtype, (len(rows), num_columns))
-        if len(stored.extents) == 1 and not stored.head_rows:
+        if len(stored.extents) == 1 and not stored.head_rows and not extent.encoding:
             read_exactly(files(extent.file), block, extent, start)
         else:
             whole = workspace.take("whole", torch.float32, (len(rows), num_columns))

@@ -77,8 +77,12 @@ def read_rows(
         start, stop = max(rows.start, extent.rows.start), min(rows.stop, extent.rows.stop)
         if start >= stop or not extent.columns:
             continue
-        part = workspace.take("read", extent.dtype, (stop - start, len(extent.columns)))
+        width = extent.encoding.row_bytes if extent.encoding else len(extent.columns)
+        kind = torch.uint8 if extent.encoding else extent.dtype
+        part = workspace.take("read", kind, (stop - start, width))
         read_exactly(files(extent.file), part, extent, start)
+        if extent.encoding:
+            part = extent.encoding.decode(part)
         columns = slice(extent.columns.start, extent.columns.stop)
         result[start - rows.start : stop - rows.start, columns].copy_(part)
     if stored.head_rows:

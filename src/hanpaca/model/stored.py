@@ -3,14 +3,24 @@
 Everything is seen as a matrix; a vector of n is n rows of one column.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from hanpaca.model.checkpoint import TensorInfo
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Rows of another number of bytes than their elements would take: quantized ones."""
+
+    row_bytes: int
+    decode: Callable[[Tensor], Tensor]
+    """From bytes (rows, row_bytes) to float32 (rows, columns)."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +31,17 @@ class Extent:
     offset: int
     """Of the first byte, from the beginning of the file."""
     dtype: torch.dtype
+    """Of the data; of encoded rows the type they are to be stored in when decoded."""
     rows: range
     """Which rows of the whole matrix these are."""
     columns: range
+    encoding: Encoding | None = None
 
     @property
     def row_bytes(self) -> int:
         """Bytes from one row to the next."""
+        if self.encoding is not None:
+            return self.encoding.row_bytes
         return len(self.columns) * self.dtype.itemsize
 
     @property

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError, RecipeError
-from hanpaca.model.bases import Base, read_base
+from hanpaca.model.bases import Base
 from hanpaca.model.headers import read_json
 from hanpaca.model.merge import MergeOptions, MergePlan
 from hanpaca.model.merge.combine import Sum, Vocabularies, Weighted, plan_sum
 from hanpaca.model.meta import EMBEDDING
+from hanpaca.pipeline.gguf_base import open_base
 from hanpaca.tokenizer.byte_bpe import is_byte_level
 from hanpaca.tokenizer.count import json_entries
 from hanpaca.tokenizer.reading import open_tokenizer
@@ -45,19 +46,21 @@ def plan_combination(wanted: Combination, options: MergeOptions) -> tuple[MergeP
         raise RecipeError("--model: give at least one model")
     if bool(wanted.tuned) != (wanted.base is not None):
         raise RecipeError("--add and --base belong together: what is added is --add less --base")
-    read = {path: read_base(path) for path in _paths(wanted)}
-    entries = {path: _entries(path) for path in read}
+    read = {path: open_base(path) for path in _paths(wanted)}
+    folders = {path: model.side_folder for path, model in read.items()}
+    entries = {path: _entries(folder) for path, folder in folders.items()}
     known = {path: found for path, found in entries.items() if found is not None}
     chosen = wanted.tokenizer or next(iter(known), None)
+    folder = folders.get(chosen, chosen) if chosen else None
     total = Sum(
         [Weighted(read[path], weight) for path, weight in wanted.models],
         [Weighted(read[path], weight) for path, weight in wanted.tuned],
         read[wanted.base] if wanted.base else None,
     )
     vocabularies = None
-    if chosen is not None and not _same(read, known, chosen):
-        vocabularies = _vocabularies(wanted, read, known)
-    file = _tokenizer_file(chosen) if chosen else None
+    if folder is not None and not _same(read, known, folder):
+        vocabularies = _vocabularies(read, known, folder if wanted.tokenizer else None)
+    file = _tokenizer_file(folder) if folder else None
     return plan_sum(
         total, options, vocabularies=vocabularies, tokenizer=file.parent if file else None
     )
@@ -71,12 +74,12 @@ def _paths(wanted: Combination) -> list[Path]:
 def _same(read: Mapping[Path, Base], known: Mapping[Path, dict[str, int]], chosen: Path) -> bool:
     """Whether row and piece are the same in all models, so that nothing has to be looked up."""
     sizes = {model.tensors[EMBEDDING].shape[0] for model in read.values()}
-    of_result = known.get(chosen) or _entries(chosen)
+    of_result = _entries(chosen)
     return len(sizes) == 1 and all(one == of_result for one in known.values())
 
 
 def _vocabularies(
-    wanted: Combination, read: Mapping[Path, Base], known: Mapping[Path, dict[str, int]]
+    read: Mapping[Path, Base], known: Mapping[Path, dict[str, int]], chosen: Path | None
 ) -> Vocabularies:
     for path in read:
         if path not in known:
@@ -84,15 +87,16 @@ def _vocabularies(
                 f"{path}: no tokenizer here, and the models' vocabularies differ: copy its "
                 f"{_JSON} or {_MODEL} beside its weights"
             )
-    if wanted.tokenizer is None:
+    if chosen is None:
         sizes = ", ".join(f"{path} {len(found):,} pieces" for path, found in known.items())
         raise RecipeError(
             f"the vocabularies differ ({sizes}): choose the result's with --tokenizer FOLDER"
         )
-    entries = known.get(wanted.tokenizer) or _entries(wanted.tokenizer)
+    entries = _entries(chosen)
     if entries is None:
-        raise ArtifactError(f"{wanted.tokenizer}: neither {_JSON} nor {_MODEL} is here")
-    kinds = {_byte_level(path): path for path in (*read, wanted.tokenizer)}
+        raise ArtifactError(f"{chosen}: neither {_JSON} nor {_MODEL} is here")
+    folders = [model.side_folder for model in read.values()]
+    kinds = {_byte_level(folder): folder for folder in (*folders, chosen)}
     if len(kinds) > 1:
         raise ArtifactError(
             f"{kinds[True]} has a byte-level tokenizer, {kinds[False]} a SentencePiece one: their "
@@ -100,7 +104,7 @@ def _vocabularies(
         )
     pieces = sorted(entries, key=lambda piece: entries[piece])
     if [entries[piece] for piece in pieces] != list(range(len(pieces))):
-        raise ArtifactError(f"{wanted.tokenizer}: some ids have no piece; choose another tokenizer")
+        raise ArtifactError(f"{chosen}: some ids have no piece; choose another tokenizer")
     return Vocabularies(pieces, {read[path].folder: found for path, found in known.items()})
 
 

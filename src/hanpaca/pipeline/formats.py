@@ -41,14 +41,19 @@ def gguf_to_folder(gguf: Path, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_tokenizer(model.vocabulary, partial)
+    write_side(model, partial)
+    write_weights(partial, [_planned(model, name) for name in model.tensors])
+    partial.rename(folder)
+
+
+def write_side(model: GgufModel, folder: Path) -> None:
+    """Write what a Hugging Face folder has beside the weights: configuration and tokenizer."""
+    write_tokenizer(model.vocabulary, folder)
     for name, tree in (
         ("config.json", dict(model.config)),
         ("generation_config.json", _generation_config(model.config)),
     ):
-        (partial / name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
-    write_weights(partial, [_planned(model, name) for name in model.tensors])
-    partial.rename(folder)
+        (folder / name).write_text(json.dumps(tree, indent=2), encoding="utf-8")
 
 
 def folder_to_gguf(

@@ -3,12 +3,21 @@
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hanpaca.cli import app
 from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.model.fingerprint import model_fingerprint
-from tests.unit.model.merge.oracle import factors, prefixed, write_adapter
+from hanpaca.pipeline.formats import folder_to_gguf
+from tests.unit.model.merge.oracle import (
+    check,
+    expected,
+    factors,
+    load_base,
+    prefixed,
+    write_adapter,
+)
 from tests.unit.model.merge.test_provenance import adapter_of
 
 
@@ -56,3 +65,14 @@ def test_what_does_not_fit_is_told_with_what_to_do_before_a_byte_is_written(
     told = run("merge", "--base", pico_base, "-o", tmp_path / "o", "--adapter", tmp_path / "bare")
     assert told.count("warning") == 1
     assert "it records no base; only shapes were checked" in told
+
+
+def test_a_gguf_file_is_a_base_and_an_adapter_has_a_weight(
+    pico_untied: Path, tmp_path: Path
+) -> None:
+    file, output = tmp_path / "model.gguf", tmp_path / "out"
+    folder_to_gguf(pico_untied, file, file_type="f32", metadata={})
+    adapter = write_adapter(tmp_path / "a", prefixed(factors()))
+    run("merge", "--base", file, "--adapter", f"{adapter}=0.5", "-o", output, "--dtype", "f32")
+    wanted = expected(load_base(pico_untied), factors(), 10 / 4 * 0.5, torch.float32)
+    check(output, wanted)

@@ -7,6 +7,7 @@ The result appears under its name when it is whole. One that was stopped lies be
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from hanpaca.model.bases import Base
 from hanpaca.model.merge.adapters import Adapter, read_adapter
 from hanpaca.model.merge.execute import PARTIAL
 from hanpaca.model.merge.prepare import MergeOptions, MergePlan, plan_merge
@@ -30,7 +31,7 @@ __all__ = [
 
 
 def merge_adapters(
-    base: Path,
+    base: Path | Base,
     adapters: Sequence[Path],
     output: Path,
     *,

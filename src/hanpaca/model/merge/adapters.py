@@ -8,7 +8,7 @@ replacement, then update, then rows.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -77,12 +77,13 @@ class Adapter:
     """By the name of the base's tensor."""
 
 
-def read_adapter(folder: Path, *, alpha: float | None = None) -> Adapter:
+def read_adapter(folder: Path, *, alpha: float | None = None, weight: float = 1.0) -> Adapter:
     """Read what an adapter changes, from its configuration and headers only.
 
     Args:
         folder: Holds one of `WEIGHT_FILES` and, mostly, `adapter_config.json`.
         alpha: The training's `lora_alpha`, for an adapter without configuration.
+        weight: Share of its updates that counts.
 
     Raises:
         ArtifactError: A file is missing or damaged, or the adapter holds something that a merge
@@ -101,7 +102,20 @@ def read_adapter(folder: Path, *, alpha: float | None = None) -> Adapter:
     parts = _Parts(file, config)
     for name, tensor in stored.items():
         parts.add(name, tensor)
-    return Adapter(folder, file, config, metadata, parts.changes())
+    changes = parts.changes()
+    if weight != 1.0:
+        changes = {name: _scaled(name, one, weight, file) for name, one in changes.items()}
+    return Adapter(folder, file, config, metadata, changes)
+
+
+def _scaled(name: str, change: Change, weight: float, file: Path) -> Change:
+    update = change.update
+    if update is None or change.replacement or change.rows or update.magnitude:
+        raise ArtifactError(
+            f"{file}: {name} is set by this adapter, not added to, so it cannot count by "
+            f"{weight:g}: leave the weight out"
+        )
+    return replace(change, update=replace(update, scaling=update.scaling * weight))
 
 
 def _weight_file(folder: Path) -> Path:

@@ -170,7 +170,8 @@ def _plain_copy(part: Slice) -> Extent | None:
     num_columns = matrix_shape(part.tensor.shape)[1]
     one = len(stored.extents) == 1 and len(part.columns) == num_columns
     same_order = stored.head_rows == part.head_rows
-    return stored.extents[0] if one and same_order and stored.dtype is part.dtype else None
+    plain = one and same_order and not stored.extents[0].encoding
+    return stored.extents[0] if plain and stored.dtype is part.dtype else None
 
 
 def _write(work: _Work, rows: range, data: Tensor) -> None:

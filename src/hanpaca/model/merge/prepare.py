@@ -38,6 +38,8 @@ class MergeOptions:
     """Of format pth; None: as many as Meta has for the size."""
     alpha: float | None = None
     """For adapters without a configuration."""
+    weights: tuple[float, ...] = ()
+    """Of the adapters, in order; empty: all count in full."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,24 @@ class MergePlan:
         return sum(tensor.changed for tensor in self.tensors)
 
 
-def plan_merge(base: Path, adapters: Sequence[Path], options: MergeOptions) -> MergePlan:
+def plan_merge(base: Path | Base, adapters: Sequence[Path], options: MergeOptions) -> MergePlan:
     """Read headers and decide what every byte of the merged model is made of.
 
     Args:
         base: What the first adapter was trained on: Hugging Face safetensors or `.bin`, or Meta's
-            `.pth`.
+            `.pth`; or what `read_base` gives.
         adapters: In order; each was trained on the result of those before it.
         options: Format, type and rounding.
 
     Raises:
         ArtifactError: Something is missing, damaged or does not fit; names file and tensor.
     """
-    model = read_base(base)
-    read = [read_adapter(folder, alpha=options.alpha) for folder in adapters]
+    model = base if isinstance(base, Base) else read_base(base)
+    weights = options.weights or (1.0,) * len(adapters)
+    read = [
+        read_adapter(folder, alpha=options.alpha, weight=weight)
+        for folder, weight in zip(adapters, weights, strict=True)
+    ]
     tensors = plan_tensors(model, read, dtype=DTYPES[options.dtype], rounding=options.rounding)
     config = side.merged_config(model, tensors)
     by_name = {tensor.name: tensor for tensor in tensors}

@@ -7,7 +7,12 @@ from torch import Tensor
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.bases import Base
-from hanpaca.model.fingerprint import fingerprint, model_fingerprint, tokenizer_fingerprint
+from hanpaca.model.fingerprint import (
+    fingerprint,
+    model_fingerprint,
+    tensors_fingerprint,
+    tokenizer_fingerprint,
+)
 from hanpaca.model.merge.adapters import Adapter
 from hanpaca.model.merge.plan import plan_tensors
 from hanpaca.model.merge.rows import MergedTensor, rows_of
@@ -42,7 +47,7 @@ def check_bases(base: Base, adapters: Sequence[Adapter]) -> list[str]:
                 f"{adapter.folder}: does not say which model it was trained on; only names and "
                 "shapes were checked"
             )
-        elif wanted == model_fingerprint(base.folder):
+        elif wanted == _fingerprint(base):
             if number:
                 warnings.append(
                     f"{adapter.folder}: was trained on {base.folder} alone, not on the result of "
@@ -60,6 +65,10 @@ def check_bases(base: Base, adapters: Sequence[Adapter]) -> list[str]:
                 "of their training, or as --base the merged model it was trained on"
             )
     return warnings
+
+
+def _fingerprint(base: Base) -> str:
+    return tensors_fingerprint(base.tensors) if base.side else model_fingerprint(base.folder)
 
 
 def merged_fingerprint(base: Base, adapters: Sequence[Adapter]) -> str:

@@ -50,7 +50,7 @@ def tokenizer_folder(base: Base, adapters: Sequence[Adapter], *, num_rows: int) 
     Raises:
         ArtifactError: It has more pieces than the embedding has rows.
     """
-    folders = [base.folder, *(adapter.folder for adapter in adapters)]
+    folders = [base.side_folder, *(adapter.folder for adapter in adapters)]
     having = [
         folder
         for folder in folders
@@ -58,7 +58,7 @@ def tokenizer_folder(base: Base, adapters: Sequence[Adapter], *, num_rows: int) 
     ]
     if not having:
         # Meta keeps one tokenizer.model beside the folders of all sizes.
-        beside = base.folder.resolve().parent
+        beside = base.side_folder.resolve().parent
         return beside if (beside / TOKENIZER_MODEL).is_file() else None
     num_pieces = _num_pieces(having[-1])
     if num_pieces > num_rows:
@@ -107,7 +107,7 @@ def write_hugging_face_side(
     folder: Path, *, base: Base, config: Mapping[str, Any], tokenizer: Path | None
 ) -> None:
     """Write configuration, tokenizer and what else lay beside the base's weights."""
-    copy_side_files(base.folder, folder)
+    copy_side_files(base.side_folder, folder)
     (folder / BIN_INDEX).unlink(missing_ok=True)
     (folder / PARAMS).unlink(missing_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
@@ -129,7 +129,7 @@ def write_meta_side(
 def _copy_tokenizer(tokenizer: Path | None, base: Base, folder: Path) -> None:
     if tokenizer is None:
         return
-    if tokenizer != base.folder:
+    if tokenizer != base.side_folder:
         for name in _TOKENIZER:
             (folder / name).unlink(missing_ok=True)
     for name in _TOKENIZER:

@@ -277,3 +277,23 @@ def test_an_incomplete_adapter_is_refused(broken: str, tmp_path: Path) -> None:
         (adapter / "adapter_config.json").write_text(text)
     with pytest.raises(ArtifactError, match=r"no adapter here|empty|read|not the configuration"):
         read_adapter(adapter)
+
+
+def test_a_share_of_an_update_is_added(pico_untied: Path, tmp_path: Path) -> None:
+    states = [factors(seed=1), factors(seed=2)]
+    adapters = [write_adapter(tmp_path / str(n), prefixed(state)) for n, state in enumerate(states)]
+    options = MergeOptions(weights=(0.3, -1.5))
+    merge_adapters(pico_untied, adapters, tmp_path / "out", options=options)
+    base = load_base(pico_untied)
+    whole = {name: tensor.float() for name, tensor in base.items()}
+    once = expected(whole, states[0], 10 / 4 * 0.3)
+    wanted = expected(once, states[1], 10 / 4 * -1.5)
+    check(tmp_path / "out", {name: tensor.bfloat16() for name, tensor in wanted.items()})
+
+
+def test_what_an_adapter_sets_has_no_share(pico_untied: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", prefixed(factors() | tables(394)))
+    with pytest.raises(ArtifactError, match=r"cannot count by 0\.5"):
+        merge_adapters(
+            pico_untied, [adapter], tmp_path / "out", options=MergeOptions(weights=(0.5,))
+        )

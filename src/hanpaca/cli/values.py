@@ -1,0 +1,42 @@
+"""Values of options that are more than a word or a number: sizes, paths with weights."""
+
+import math
+from pathlib import Path
+
+from hanpaca.errors import RecipeError
+
+_UNITS = {"MB": 10**6, "GB": 10**9}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size such as 5GB.
+
+    Raises:
+        RecipeError: It is no size.
+    """
+    number, unit = text[:-2].strip(), text[-2:].upper()
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (KeyError, ValueError, OverflowError) as error:
+        raise RecipeError(f"--max-shard-size: {text!r} is not a size like 5GB or 500MB") from error
+    if size <= 0:
+        raise RecipeError(f"--max-shard-size: {text!r} must be more than nothing")
+    return size
+
+
+def parse_weighted(text: str, option: str) -> tuple[Path, float | None]:
+    """Read PATH or PATH=WEIGHT; a path that exists is never cut.
+
+    Raises:
+        RecipeError: The weight is not a finite number.
+    """
+    path, sign, number = text.rpartition("=")
+    if not sign or Path(text).exists():
+        return Path(text), None
+    try:
+        weight = float(number)
+    except ValueError as error:
+        raise RecipeError(f"{option}: {number!r} in {text!r} is not a weight like 0.5") from error
+    if not math.isfinite(weight):
+        raise RecipeError(f"{option}: the weight in {text!r} must be a finite number")
+    return Path(path), weight

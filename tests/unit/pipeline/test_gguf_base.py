@@ -1,0 +1,100 @@
+"""A GGUF file as a base is the model that dequantizing it would give."""
+
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hanpaca.errors import ArtifactError
+from hanpaca.gguf.read import open_gguf
+from hanpaca.model.fingerprint import model_fingerprint, tensors_fingerprint
+from hanpaca.model.merge import MergeOptions, merge_adapters, run_merge
+from hanpaca.pipeline.combine import Combination, plan_combination
+from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
+from hanpaca.pipeline.gguf_base import open_base
+from tests.unit.model.merge.oracle import expected, factors, load_base, prefixed, write_adapter
+
+
+@pytest.fixture(params=["f16", "q8_0"])
+def file(request: pytest.FixtureRequest, pico_untied: Path, tmp_path: Path) -> Path:
+    output = tmp_path / "model.gguf"
+    folder_to_gguf(pico_untied, output, file_type=request.param, metadata={})
+    return output
+
+
+def dequantized(file: Path) -> dict[str, Tensor]:
+    """By gguf-py, in float32, rows in Hugging Face's order."""
+    model = open_gguf(file)
+    return {name: torch.from_numpy(model.weight(name).copy()) for name in model.tensors}
+
+
+def test_a_merge_reads_it_in_full_precision(file: Path, tmp_path: Path) -> None:
+    state = factors()
+    adapter = write_adapter(tmp_path / "a", prefixed(state))
+    for name in ("f32", "as-base"):
+        dtype = torch.float32 if name == "f32" else torch.bfloat16
+        options = MergeOptions(dtype=name)
+        merge_adapters(open_base(file), [adapter], tmp_path / name, options=options)
+        found = load_file(tmp_path / name / "model.safetensors")
+        wanted = expected(dequantized(file), state, 10 / 4, dtype)
+        assert found.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            assert torch.equal(found[key], tensor), key
+
+
+def test_it_is_the_folder_made_of_it(file: Path, tmp_path: Path) -> None:
+    gguf_to_folder(file, tmp_path / "folder")
+    base = open_base(file)
+    assert tensors_fingerprint(base.tensors) == model_fingerprint(tmp_path / "folder")
+    merge_adapters(base, [], tmp_path / "out")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+        one, two = (tmp_path / folder / name for folder in ("folder", "out"))
+        same = one.read_bytes() == two.read_bytes()
+        assert same or name == "config.json", name
+    side = base.side_folder
+    assert side.is_dir()
+    del base
+    assert not side.exists()
+
+
+def test_it_can_be_added_up(file: Path, pico_untied: Path, tmp_path: Path) -> None:
+    plan, _ = plan_combination(
+        Combination([(pico_untied, 0.5), (file, 0.5)]), MergeOptions(dtype="f32")
+    )
+    run_merge(plan, tmp_path / "out")
+    one, two = load_base(pico_untied), dequantized(file)
+    for name, tensor in load_file(tmp_path / "out/model.safetensors").items():
+        assert torch.equal(tensor, one[name].float() * 0.5 + two[name] * 0.5), name
+
+
+def test_an_adapter_of_another_model_is_refused(file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    adapter = write_adapter(tmp_path / "a", prefixed(factors()))
+    weights = adapter / "adapter_model.safetensors"
+    base = open_base(file)
+    for mark, fits in ((tensors_fingerprint(base.tensors), True), ("f" * 64, False)):
+        save_file(prefixed(factors()), weights, {"hanpaca.base.fingerprint": mark})
+        if fits:
+            merge_adapters(base, [adapter], tmp_path / "fits")
+        else:
+            with pytest.raises(ArtifactError, match=r"another model than .*model\.gguf"):
+                merge_adapters(base, [adapter], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "Q6_K", "IQ4_NL"])
+def test_rows_of_every_kind_are_decoded_by_themselves(kind: str) -> None:
+    from gguf.constants import GGML_QUANT_SIZES
+    from gguf.constants import GGMLQuantizationType as Type
+
+    from hanpaca.pipeline.gguf_base import _decode
+
+    elements, num_bytes = GGML_QUANT_SIZES[Type[kind]]
+    assert elements in (32, 256)
+    data = torch.randint(0, 64, (6, 2 * num_bytes), dtype=torch.uint8)
+    whole = torch.from_numpy(gguf.quants.dequantize(data.numpy(), Type[kind]))
+    parts = torch.cat([_decode(Type[kind], data[:2]), _decode(Type[kind], data[2:])])
+    assert torch.equal(whole, parts)
