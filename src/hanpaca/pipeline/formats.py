@@ -41,12 +41,12 @@ def gguf_to_folder(gguf: Path, folder: Path) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_side(model, partial)
+    write_gguf_side(model, partial)
     write_weights(partial, [_planned(model, name) for name in model.tensors])
     partial.rename(folder)
 
 
-def write_side(model: GgufModel, folder: Path) -> None:
+def write_gguf_side(model: GgufModel, folder: Path) -> None:
     """Write what a Hugging Face folder has beside the weights: configuration and tokenizer."""
     write_tokenizer(model.vocabulary, folder)
     for name, tree in (

@@ -16,7 +16,7 @@ from hanpaca.gguf.names import gguf_name, num_rotary_heads
 from hanpaca.gguf.read import GgufModel, open_gguf
 from hanpaca.model.bases import Base, read_base
 from hanpaca.model.stored import Encoding, Extent, Stored, matrix_shape
-from hanpaca.pipeline.formats import write_side
+from hanpaca.pipeline.formats import write_gguf_side
 
 _FLOATS = {Type.F32: torch.float32, Type.F16: torch.float16, Type.BF16: torch.bfloat16}
 
@@ -34,7 +34,7 @@ def open_base(path: Path) -> Base:
         return read_base(path)
     model = open_gguf(path)
     side = Path(tempfile.mkdtemp(prefix="hanpaca-"))
-    write_side(model, side)
+    write_gguf_side(model, side)
     tensors = {name: _stored(model, name) for name in model.tensors}
     base = Base(path, tensors, model.config, side)
     weakref.finalize(base, shutil.rmtree, side, ignore_errors=True)
