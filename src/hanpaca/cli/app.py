@@ -3,7 +3,18 @@
 import typer
 
 from hanpaca import __version__
-from hanpaca.cli import combine, extract, inspect, merge, models, runs, steps, tokenizer, tools
+from hanpaca.cli import (
+    combine,
+    extract,
+    gguf,
+    inspect,
+    merge,
+    models,
+    runs,
+    steps,
+    tokenizer,
+    tools,
+)
 
 app = typer.Typer(
     name="hanpaca",
@@ -36,7 +47,7 @@ app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
 app.command("merge")(merge.merge)
 app.command("combine")(combine.combine)
-app.command("gguf")(tools.gguf)
+app.add_typer(gguf.gguf)
 app.command("eval")(steps.evaluate)
 app.command("extract")(extract.extract)
 app.command("inspect")(inspect.inspect)

@@ -1,4 +1,4 @@
-"""Commands on single files: chat, gguf."""
+"""The command chat, and what several commands share."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.display import byte_counter
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.errors import ArtifactError
 
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")]
 BaseFolder = Annotated[Path, typer.Option("--base", help="Hugging Face folder of the base model.")]
@@ -42,29 +42,6 @@ def chat(
             )
 
         chat_loop(stream, read=_read_line, write=_write, system=system)
-
-
-def gguf(
-    model: Annotated[Path, typer.Argument(help="Hugging Face folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
-    types: Annotated[str, typer.Option(help="Types, separated by commas.")] = "f16,q8_0",
-) -> None:
-    """Write a model as GGUF files for llama.cpp."""
-    from hanpaca.gguf.types import FILE_TYPES
-    from hanpaca.pipeline.formats import folder_to_gguf
-
-    wanted = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))
-    if not wanted:
-        raise RecipeError(f"--types: none is given; known: {', '.join(FILE_TYPES)}")
-    for name in wanted:
-        if name not in FILE_TYPES:
-            raise RecipeError(f"--types: {name!r} is unknown; known: {', '.join(FILE_TYPES)}")
-    for name in wanted:
-        file = output / f"{model.resolve().name}.{name}.gguf"
-        summary = folder_to_gguf(
-            model, file, file_type=name, metadata={}, on_bytes=byte_counter(f"writing {name}")
-        )
-        print(f"{file}: {summary.num_bytes / 1e6:.0f} MB")
 
 
 def read_texts(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.header import Header, TensorEntry, read_header
 from hanpaca.gguf.names import gguf_name, hf_name, num_rotary_heads, to_halves
+from hanpaca.gguf.shapes import llama_shapes
 from hanpaca.gguf.vocab import Vocabulary
 
 Kind = TypeVar("Kind", int, float, str, bool)
@@ -146,7 +147,9 @@ def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
 
 def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> None:
     """Every weight a model of this configuration has must be there, in its shape, and no other."""
-    wanted = _wanted_shapes(config, len(tensors))
+    if config["num_hidden_layers"] > len(tensors):
+        raise ValueError(f"{len(tensors)} tensors cannot make {config['num_hidden_layers']} layers")
+    wanted = llama_shapes(config)
     for name in dict.fromkeys((*wanted, *tensors)):
         found = tensors[name].shape if name in tensors else None
         if found != wanted.get(name):
@@ -154,37 +157,6 @@ def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry])
                 f"tensor {gguf_name(name)} is {found or 'missing'}, but the header describes a "
                 f"model where it is {wanted.get(name) or 'not there'}; download it again"
             )
-
-
-def _wanted_shapes(config: Mapping[str, Any], num_tensors: int) -> dict[str, tuple[int, ...]]:
-    hidden, inner = config["hidden_size"], config["intermediate_size"]
-    heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
-    head_dim = config.get("head_dim", hidden // heads)
-    if head_dim % 2 or heads % kv_heads:
-        raise ValueError(f"{heads} heads of {head_dim}, {kv_heads} for keys: they do not fit")
-    if config["num_hidden_layers"] > num_tensors:
-        raise ValueError(f"{num_tensors} tensors cannot make {config['num_hidden_layers']} layers")
-    layer = {
-        "self_attn.q_proj": (heads * head_dim, hidden),
-        "self_attn.k_proj": (kv_heads * head_dim, hidden),
-        "self_attn.v_proj": (kv_heads * head_dim, hidden),
-        "self_attn.o_proj": (hidden, heads * head_dim),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-        "input_layernorm": (hidden,),
-        "post_attention_layernorm": (hidden,),
-    }
-    table = (config["vocab_size"], hidden)
-    wanted: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": table,
-        "model.norm.weight": (hidden,),
-    }
-    if not config["tie_word_embeddings"]:
-        wanted["lm_head.weight"] = table
-    for number in range(config["num_hidden_layers"]):
-        wanted |= {f"model.layers.{number}.{part}.weight": shape for part, shape in layer.items()}
-    return wanted
 
 
 def _vocabulary(fields: Mapping[str, Any]) -> Vocabulary:

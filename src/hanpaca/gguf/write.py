@@ -103,20 +103,6 @@ def write_gguf(
     }
 
 
-def predict_bytes(
-    shapes: Mapping[str, tuple[int, ...]], *, config: Mapping[str, Any], file_type: str
-) -> int:
-    """Size of the weights of a file before it is written; the header comes on top (1–5 MB)."""
-    model = Shape.of(config)
-    total = 0
-    for name, shape in shapes.items():
-        ours = _known_name(name)
-        if model.tied and ours == "output.weight":
-            continue
-        total += num_bytes(shape, tensor_type(ours, shape, file_type=file_type, model=model))
-    return total
-
-
 def _plan(
     tensors: Sequence[SourceTensor],
     config: Mapping[str, Any],

@@ -12,10 +12,9 @@ from hanpaca.errors import ArtifactError
 from hanpaca.gguf.names import gguf_name, hf_name, to_halves, to_interleaved
 from hanpaca.gguf.read import open_gguf
 from hanpaca.gguf.types import FILE_TYPES
-from hanpaca.gguf.write import predict_bytes
 from hanpaca.inference.llama import ChatModel
 from hanpaca.model.load import load_model
-from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder, read_config
+from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
 
 
 def test_names_go_both_ways() -> None:
@@ -64,7 +63,7 @@ def test_a_model_and_its_tokenizer_come_back_exactly(
 def test_every_type_is_read_back_close_to_the_original(
     file_type: str, pico_untied: Path, tmp_path: Path
 ) -> None:
-    summary = folder_to_gguf(pico_untied, tmp_path / "m.gguf", file_type=file_type, metadata={})
+    folder_to_gguf(pico_untied, tmp_path / "m.gguf", file_type=file_type, metadata={})
     original = load_file(pico_untied / "model.safetensors")
     model = open_gguf(tmp_path / "m.gguf")
     bound = {"f32": 0, "f16": 1e-3, "bf16": 0, "q8_0": 0.006, "q6_k": 0.02}.get(file_type, 0.12)
@@ -72,10 +71,6 @@ def test_every_type_is_read_back_close_to_the_original(
         exact = tensor.float().numpy()
         error = np.abs(model.weight(name) - exact).max() / np.abs(exact).max()
         assert error <= bound, name
-    shapes = {name: tuple(tensor.shape) for name, tensor in original.items()}
-    predicted = predict_bytes(shapes, config=read_config(pico_untied), file_type=file_type)
-    header = summary.num_bytes - predicted
-    assert 0 < header < 60_000
 
 
 @pytest.mark.slow
