@@ -13,7 +13,7 @@ from hanpaca.errors import RecipeError
 
 def combine(
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")
+        Path, typer.Option("--output", "-o", help="Folder or .gguf file; must not exist.")
     ],
     model: Annotated[
         list[str],
@@ -37,7 +37,8 @@ def combine(
         typer.Option(help="Folder whose tokenizer the result gets; needed where they differ."),
     ] = None,
     format_: Annotated[
-        Literal["hf", "pth"], typer.Option("--format", help="Hugging Face or Meta's format.")
+        Literal["hf", "pth", "gguf"],
+        typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
     ] = "hf",
     dtype: Annotated[
         Literal["as-base", "f16", "bf16", "f32"],
@@ -51,6 +52,7 @@ def combine(
     """Add up whole models: averages, weighted sums, chat vectors; in float32, rounded once."""
     from hanpaca.model.merge import MergeOptions, run_merge
     from hanpaca.pipeline.combine import Combination, plan_combination
+    from hanpaca.pipeline.formats import plan_to_file
 
     models = [parse_weighted(one, "--model") for one in model]
     given = sum(weight is not None for _, weight in models)
@@ -63,12 +65,20 @@ def combine(
         base,
         tokenizer,
     )
-    options = MergeOptions(format=format_, dtype=dtype, max_shard_bytes=parse_size(max_shard_size))
+    options = MergeOptions(
+        format="hf" if format_ == "gguf" else format_,
+        dtype=dtype,
+        max_shard_bytes=parse_size(max_shard_size),
+    )
     plan, rows = plan_combination(wanted, options)
     for line in (*(f"warning: {text}" for text in plan.warnings), *rows):
         errors.print(line, markup=False)
     if dry_run:
         print_plan(plan)
+        return
+    if format_ == "gguf":
+        file = plan_to_file(plan, output, on_bytes=byte_counter("combining"))
+        print(f"{output}: {file.num_bytes / 1e6:.0f} MB")
         return
     summary = run_merge(plan, output, on_bytes=byte_counter("combining"))
     print(f"{output}: {summary.num_tensors} tensors, {summary.num_bytes / 1e9:.2f} GB")

@@ -21,7 +21,7 @@ def merge(
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write; must not exist.")
+        Path, typer.Option("--output", "-o", help="Folder or .gguf file; must not exist.")
     ],
     adapter: Annotated[
         list[str] | None,
@@ -32,7 +32,8 @@ def merge(
         ),
     ] = None,
     format_: Annotated[
-        Literal["hf", "pth"], typer.Option("--format", help="Hugging Face or Meta's format.")
+        Literal["hf", "pth", "gguf"],
+        typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
     ] = "hf",
     dtype: Annotated[
         Literal["as-base", "f16", "bf16", "f32"], typer.Option(help="Type of the weights.")
@@ -54,12 +55,13 @@ def merge(
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
     from hanpaca.model.merge import MergeOptions, plan_merge, run_merge
+    from hanpaca.pipeline.formats import plan_to_file
     from hanpaca.pipeline.gguf_base import open_base
 
     given = [parse_weighted(one, "--adapter") for one in adapter or []]
     adapters = [path for path, _ in given]
     options = MergeOptions(
-        format=format_,
+        format="hf" if format_ == "gguf" else format_,
         dtype=dtype,
         rounding=rounding,
         max_shard_bytes=parse_size(max_shard_size),
@@ -71,6 +73,10 @@ def merge(
     plan = plan_merge(open_base(base), adapters, options)
     if dry_run:
         print_plan(plan)
+        return
+    if format_ == "gguf":
+        file = plan_to_file(plan, output, on_bytes=byte_counter("merging"))
+        print(f"{output}: {file.num_bytes / 1e6:.0f} MB")
         return
     try:
         summary = run_merge(plan, output, on_bytes=byte_counter("merging"))

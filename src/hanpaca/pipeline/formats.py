@@ -27,6 +27,7 @@ from hanpaca.model.merge import (
     plan_merge,
     write_side,
 )
+from hanpaca.model.meta import EMBEDDING
 
 
 def gguf_to_folder(gguf: Path, folder: Path) -> None:
@@ -95,6 +96,18 @@ def model_to_gguf(
         ResourceError: The disk is full, or a file cannot be written.
     """
     plan = plan_merge(base, adapters, MergeOptions())
+    return plan_to_gguf(plan, outputs, metadata=metadata, importance=importance, on_bytes=on_bytes)
+
+
+def plan_to_gguf(
+    plan: MergePlan,
+    outputs: Mapping[str, Path],
+    *,
+    metadata: Metadata,
+    importance: Importance | None = None,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, GgufSummary]:
+    """Write what a merge or a sum of models would write, as GGUF files; see `model_to_gguf`."""
     rows = {tensor.name: tensor.shape[0] for tensor in plan.tensors}
     with _described(plan) as folder, merged_rows(plan) as tensors:
         return write_gguf(
@@ -106,6 +119,26 @@ def model_to_gguf(
             importance=importance,
             on_bytes=on_bytes,
         )
+
+
+def plan_to_file(
+    plan: MergePlan,
+    output: Path,
+    *,
+    on_bytes: Callable[[int, int], None] = lambda done, total: None,
+) -> GgufSummary:
+    """Write what a merge or a sum of models would write as one GGUF file, of the plan's own type.
+
+    Raises:
+        ArtifactError: The file exists; or see `model_to_gguf`.
+        ResourceError: The disk is full, or the file cannot be written.
+    """
+    if output.exists():
+        raise ArtifactError(f"{output}: already exists; remove it or give another output file")
+    dtype = next(one.dtype for one in plan.tensors if one.name == EMBEDDING)
+    file_type = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}[dtype]
+    outputs = {file_type: output}
+    return plan_to_gguf(plan, outputs, metadata={}, on_bytes=on_bytes)[file_type]
 
 
 def _source(tensor: MergedTensor) -> SourceTensor:

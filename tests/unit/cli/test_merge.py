@@ -76,3 +76,17 @@ def test_a_gguf_file_is_a_base_and_an_adapter_has_a_weight(
     run("merge", "--base", file, "--adapter", f"{adapter}=0.5", "-o", output, "--dtype", "f32")
     wanted = expected(load_base(pico_untied), factors(), 10 / 4 * 0.5, torch.float32)
     check(output, wanted)
+
+
+def test_a_gguf_file_is_that_of_the_merged_folder(pico_untied: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", prefixed(factors()))
+    given = ("merge", "--base", pico_untied, "--adapter", adapter)
+    run(*given, "-o", tmp_path / "folder")
+    run(*given, "-o", tmp_path / "one" / "model.gguf", "--format", "gguf")
+    folder_to_gguf(
+        tmp_path / "folder", tmp_path / "two" / "model.gguf", file_type="bf16", metadata={}
+    )
+    one, two = ((tmp_path / name / "model.gguf").read_bytes() for name in ("one", "two"))
+    assert one == two
+    with pytest.raises(ArtifactError, match="already exists"):
+        run(*given, "-o", tmp_path / "one" / "model.gguf", "--format", "gguf")
