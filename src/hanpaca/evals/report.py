@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hanpaca.evals.results import BitsPerCharacter, ModelResult, RunResult
 from hanpaca.evals.svg import Bar, bar_chart, line_chart
-from hanpaca.evals.table import result_rows
+from hanpaca.evals.table import file_rows, result_rows
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -33,6 +33,7 @@ def write_report(result: RunResult, path: Path) -> None:
         _heading(result),
         _section("Goals", _goals(result)),
         _section("Results", _table(*result_rows(result), numbers=True)),
+        _section("The final model's files for llama.cpp", _files(result)),
         _section("Read with care", "".join(f"<p>{escape(note)}</p>" for note in result.notes)),
         _section("Held-out Chinese, bits per character (lower is better)", _bits(result, "zh")),
         _section("English, bits per character (lower is better)", _bits(result, "en")),
@@ -83,6 +84,11 @@ def _goals(result: RunResult) -> str:
         for goal in result.goals
     )
     return f"<ul>{items}</ul>" if items else ""
+
+
+def _files(result: RunResult) -> str:
+    header, rows = file_rows(result)
+    return _table(header, rows, numbers=True) if len(rows) > 1 else ""
 
 
 def _bits(result: RunResult, language: str) -> str:

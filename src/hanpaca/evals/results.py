@@ -52,6 +52,8 @@ class ModelResult:
     tokens_per_second: float | None = None
     samples: tuple[Sample, ...] = ()
     heldout: VerdictCounts | None = None
+    file_type: str | None = None
+    """Of the final model's files: the kind this one is of, such as "q4_k_m"."""
 
 
 @dataclass(frozen=True)

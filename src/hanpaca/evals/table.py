@@ -12,6 +12,7 @@ HEADER = (
     "MB",
     "held-out answers",
 )
+FILE_HEADER = ("file", "MB", "zh bits/char", "against the first", "en bits/char", "zh chars/s")
 
 
 def result_rows(result: RunResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -30,6 +31,24 @@ def result_rows(result: RunResult) -> tuple[tuple[str, ...], list[tuple[str, ...
         for model in result.models
     ]
     return HEADER, rows
+
+
+def file_rows(result: RunResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Header and one row a file of the final model: what its smaller files cost."""
+    files = [model for model in result.models if model.file_type]
+    first = files[0].zh if files else None
+    rows: list[tuple[str, ...]] = [
+        (
+            (model.file_type or "").upper(),
+            f"{model.file_bytes / 1e6:.0f}",
+            _bits(model.zh),
+            f"{100 * (model.zh.value / first.value - 1):+.1f} %" if model.zh and first else "–",
+            _bits(model.en),
+            _number(model.characters_per_second),
+        )
+        for model in files
+    ]
+    return FILE_HEADER, rows
 
 
 def _bits(measured: BitsPerCharacter | None) -> str:

@@ -52,6 +52,8 @@ class Candidate:
     how: str
     asked: bool
     """Whether it answers the held-out questions."""
+    file_type: str | None = None
+    """Of the final model's files: which it is."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def measure(candidate: Candidate, material: Material) -> tuple[ModelResult, list
             characters_per_second=speed / (scores[0].num_tokens / scores[0].num_characters),
             samples=samples,
             heldout=summarise_verdicts([one.verdict for one in judged]) if judged else None,
+            file_type=candidate.file_type,
         ),
         judged,
     )
@@ -201,7 +204,9 @@ def _candidates(job: Job, scratch: Path) -> list[Candidate]:
         job.tell(Update(NAME, f"writing {name} as {_SPEED_FILE_TYPE} for llama.cpp"))
         if not file.exists():
             folder_to_gguf(folder, file, file_type=_SPEED_FILE_TYPE, metadata={})
-        found.append(Candidate(name, folder, file, how, asked=name == "chat"))
+        final = name == "chat"
+        kind = _SPEED_FILE_TYPE if final else None
+        found.append(Candidate(name, folder, file, how, asked=final, file_type=kind))
     for file_type in job.recipe.gguf.types:
         if file_type in ("f32", "f16", "bf16"):
             continue
@@ -210,7 +215,8 @@ def _candidates(job: Job, scratch: Path) -> list[Candidate]:
         if not back.exists():
             gguf_to_folder(file, back)
         note = f"bits per character with its {file_type} weights read back; the rest with llama.cpp"
-        found.append(Candidate(f"chat {file_type}", back, file, note, asked=False))
+        name = f"chat {file_type}"
+        found.append(Candidate(name, back, file, note, asked=False, file_type=file_type))
     return found
 
 

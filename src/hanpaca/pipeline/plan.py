@@ -17,6 +17,9 @@ on two cores at 6 operations a parameter and token."""
 _DISK_BYTES_PER_SECOND = 4e8
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "q8": 8.5, "q6": 6.6, "q5": 5.7, "q4": 4.8, "iq4": 4.6}
 _OTHER_BITS = 3.8
+_RATES = {"q6_k": 4e7, "q5_k": 2.4e7, "q4_k": 2e7, "q3_k": 9e7, "q2_k": 2.2e7, "iq4": 3.6e6}
+"""Weights that one core quantizes in a second, measured with ggml's kernels."""
+_SIMPLE_RATE = 4e8
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def estimate(recipe: Recipe) -> Estimate:
         "40-merged": 2.0 + 2 * copying,
         "50-sft": 1.25 * recipe.sft.num_tokens * token_seconds + 15,
         "60-chat": 2.0 + 2 * copying,
-        "70-gguf": 3.0 + 3 * copying * len(recipe.gguf.types),
+        "70-gguf": 3.0 + copying + _gguf_seconds(recipe, parameters, num_cores),
         "80-eval": 20.0 + (read_tokens / 3 + answered / 2) * token_seconds + 8 * copying,
     }
     files = sum(
@@ -64,6 +67,14 @@ def estimate(recipe: Recipe) -> Estimate:
     quantized = sum(kind not in ("f32", "f16", "bf16") for kind in recipe.gguf.types)
     disk["80-eval"] = (3 + quantized) * weights  # scratch copies, removed when it is done
     return Estimate(seconds, disk, 1.5e9 + 4 * weights, num_cores, _notes(recipe))
+
+
+def _gguf_seconds(recipe: Recipe, parameters: float, num_cores: int) -> float:
+    rates = [
+        next((rate for kind, rate in _RATES.items() if file_type.startswith(kind)), _SIMPLE_RATE)
+        for file_type in recipe.gguf.types
+    ]
+    return sum(parameters / rate / num_cores for rate in rates)
 
 
 def estimate_seconds(recipe: Recipe) -> dict[str, float]:

@@ -21,7 +21,7 @@ from hanpaca.evals.results import (
     write_results,
 )
 from hanpaca.evals.svg import ticks
-from hanpaca.evals.table import HEADER, result_rows
+from hanpaca.evals.table import HEADER, file_rows, result_rows
 
 VERDICT = judge_answer("比喻多此一举，反而坏事。", word="画蛇添足", stopped=True)
 
@@ -83,6 +83,22 @@ def test_the_page_is_whole_and_needs_nothing_else(tmp_path: Path) -> None:
     assert "1 of 2 goals met" in page
     assert "<h2>Read with care</h2><p>Form, not &lt; meaning.</p>" in page
     assert 'class="missed">missed: rise 3.00% (at most 2%)' in page
+
+
+def test_the_final_models_files_stand_side_by_side(tmp_path: Path) -> None:
+    files = tuple(
+        replace(model(f"chat {kind}", bits), file_type=kind, file_bytes=size)
+        for kind, bits, size in (("f16", 8.0, 270_000_000), ("q4_k_m", 8.2, 105_000_000))
+    )
+    result = replace(RESULT, models=(RESULT.models[0], *files))
+    assert file_rows(result)[1] == [
+        ("F16", "270", "8.000", "+0.0 %", "0.980", "50.0"),
+        ("Q4_K_M", "105", "8.200", "+2.5 %", "0.980", "50.0"),
+    ]
+    write_report(result, tmp_path / "report.html")
+    assert "files for llama.cpp" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    write_report(RESULT, tmp_path / "report.html")
+    assert "files for llama.cpp" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_every_mark_lies_inside_its_drawing(tmp_path: Path) -> None:

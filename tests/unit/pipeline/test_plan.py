@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,19 @@ def test_more_tokens_take_longer_and_a_larger_base_more_disk(tied: Path) -> None
     assert many.seconds["30-pretrain"] > few.seconds["30-pretrain"]
     (tied / "base/model.safetensors").write_bytes(bytes(40_000_000))
     assert estimate(recipe_with(tied)).disk_bytes["20-base"] == pytest.approx(4e7)
+
+
+@pytest.mark.parametrize(
+    ("types", "seconds"),
+    [(("f16",), 0.0125), (("q4_k_m",), 0.25), (("f16", "iq4_xs"), 0.0125 + 5 / 3.6)],
+)
+def test_slow_kinds_of_files_are_known_to_be(
+    types: tuple[str, ...], seconds: float, tied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with (tied / "base/model.safetensors").open("wb") as stream:
+        stream.truncate(20_000_000)  # ten million weights
+    recipe = recipe_with(tied)
+    gguf = recipe.gguf.model_copy(update={"types": types})
+    found = estimate(recipe.model_copy(update={"gguf": gguf})).seconds["70-gguf"]
+    assert found == pytest.approx(3 + 20e6 / 4e8 + seconds, abs=1e-4)
