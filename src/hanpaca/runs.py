@@ -25,6 +25,8 @@ from hanpaca.errors import ArtifactError, ResourceError
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
+ALONE = "merge"
+"""Stage of a result that belongs to no run: its manifest names files from its own folder."""
 CHECKPOINTS = "checkpoints"
 """Inside a stage folder: what an interrupted stage goes on from; removed when it is done."""
 PROGRESS = "progress.json"
@@ -155,7 +157,7 @@ def run_stage(
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - clock, 2),
     )
-    write_atomically(partial / MANIFEST, _render(manifest))
+    write_manifest(partial, manifest)
     # Only now: a kill before this line must find what the work can be taken up from.
     for leftover in _LEFTOVERS:
         _remove(partial / leftover)
@@ -164,15 +166,24 @@ def run_stage(
     return manifest, False
 
 
-def read_manifest(folder: Path) -> Manifest:
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a manifest into the folder of what it describes, as a whole or not at all."""
+    write_atomically(folder / MANIFEST, _render(manifest))
+
+
+def read_manifest(folder: Path, stage: str | None = None) -> Manifest:
     """Read a stage's manifest and check that it is the one the stage wrote.
+
+    Args:
+        folder: Of the stage.
+        stage: Its name; None where the folder has it.
 
     Raises:
         ArtifactError: It is missing, damaged or edited; names the file and the stage.
     """
     path = folder / MANIFEST
     trouble = ArtifactError(
-        f"{path}: the manifest of stage {folder.name} is missing, damaged or was edited; "
+        f"{path}: the manifest of stage {stage or folder.name} is missing, damaged or was edited; "
         f"remove {folder} and run again"
     )
     try:
@@ -185,7 +196,7 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(**{**tree, **artifacts})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise trouble from error
-    if _render(manifest) != text or manifest.stage != folder.name:
+    if _render(manifest) != text or manifest.stage != (stage or folder.name):
         raise trouble
     return manifest
 
@@ -202,6 +213,9 @@ def stage_folders(run: Path) -> list[Path]:
 def verify_run(run: Path) -> list[Artifact]:
     """Hash every file of a run again and check that each stage read what the earlier ones wrote.
 
+    Args:
+        run: Folder of a run, or of a result that belongs to none (stage `ALONE`).
+
     Returns:
         Every file checked.
 
@@ -209,6 +223,10 @@ def verify_run(run: Path) -> list[Artifact]:
         ArtifactError: A file was changed, removed or added, or the chain is broken: names the
             file and its stage.
     """
+    if _is_alone(run):
+        manifest = read_manifest(run, ALONE)
+        _verify_outputs(run, run, manifest)
+        return list(manifest.outputs)
     folders = stage_folders(run)
     if not folders:
         raise ArtifactError(f"{run}: no finished stage here; give the folder of a run")
@@ -340,6 +358,14 @@ def _status(folder: Path) -> StageStatus:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _is_alone(folder: Path) -> bool:
+    try:
+        tree = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return bool(tree["stage"] == ALONE)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _is_partial(path: Path) -> bool:

@@ -74,7 +74,7 @@ def combine(
     for line in (*(f"warning: {text}" for text in plan.warnings), *rows):
         errors.print(line, markup=False)
     if dry_run:
-        print_plan(plan)
+        print_plan(plan, output, warnings=plan.warnings)
         return
     if format_ == "gguf":
         file = plan_to_file(plan, output, on_bytes=byte_counter("combining"))

@@ -1,13 +1,17 @@
 """The command `merge`: a base and its adapters become one model."""
 
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from hanpaca.cli.display import byte_counter, errors, print_table
+from hanpaca.cli.display import byte_counter, errors, minutes, print_table
 from hanpaca.cli.values import parse_size, parse_weighted
-from hanpaca.errors import ArtifactError
+from hanpaca.errors import ArtifactError, ResourceError
 
 if TYPE_CHECKING:
     from hanpaca.model.merge import MergePlan
@@ -51,12 +55,19 @@ def merge(
     alpha: Annotated[
         float | None, typer.Option(help="lora_alpha of adapters without adapter_config.json.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it would take; write nothing.")
+    ] = False,
+    manifest: Annotated[
+        bool, typer.Option(help="Hash all that is read and written into manifest.json.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
-    from hanpaca.model.merge import MergeOptions, plan_merge, run_merge
+    from hanpaca.model.merge import MergeOptions, plan_merge
     from hanpaca.pipeline.formats import plan_to_file
     from hanpaca.pipeline.gguf_base import open_base
+    from hanpaca.pipeline.merging import merge_alone
 
     given = [parse_weighted(one, "--adapter") for one in adapter or []]
     adapters = [path for path, _ in given]
@@ -69,24 +80,38 @@ def merge(
         alpha=alpha,
         weights=tuple(1.0 if weight is None else weight for _, weight in given),
     )
-    _check_fit(base, adapters)
+    warnings = _check_fit(base, adapters)
     plan = plan_merge(open_base(base), adapters, options)
     if dry_run:
-        print_plan(plan)
+        print_plan(plan, output, warnings=warnings, as_json=as_json)
         return
+    began = time.perf_counter()
     if format_ == "gguf":
         file = plan_to_file(plan, output, on_bytes=byte_counter("merging"))
-        print(f"{output}: {file.num_bytes / 1e6:.0f} MB")
+        tree = {"output": str(output), "num_bytes": file.num_bytes, "warnings": warnings}
+        print(_json(tree, began) if as_json else f"{output}: {file.num_bytes / 1e6:.0f} MB")
         return
     try:
-        summary = run_merge(plan, output, on_bytes=byte_counter("merging"))
+        summary = merge_alone(plan, output, hash_content=manifest, on_bytes=byte_counter("merging"))
     except KeyboardInterrupt:
-        errors.print(f"{output}.partial keeps the finished files", markup=False)
+        errors.print(
+            f"{output}.partial keeps the finished files; the same command goes on from there",
+            markup=False,
+            soft_wrap=True,
+        )
         raise
+    if as_json:
+        print(_json({**asdict(summary), "output": str(output), "warnings": warnings}, began))
+        return
     print(f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed")
 
 
-def _check_fit(base: Path, adapters: list[Path]) -> None:
+def _json(tree: dict[str, Any], began: float) -> str:
+    seconds = round(time.perf_counter() - began, 3)
+    return json.dumps({**tree, "seconds": seconds}, ensure_ascii=False, indent=2)
+
+
+def _check_fit(base: Path, adapters: list[Path]) -> list[str]:
     """Say what does not fit, each with what to do, before a byte is written."""
     from hanpaca.pipeline.preflight import check_fit
 
@@ -98,17 +123,46 @@ def _check_fit(base: Path, adapters: list[Path]) -> None:
         errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
     if fit.faults:
         raise ArtifactError("\n".join(fit.faults))
+    return list(fit.warnings)
 
 
-def print_plan(plan: "MergePlan") -> None:
-    """Print what a merge would read and write."""
+def print_plan(
+    plan: "MergePlan", output: Path, *, warnings: Sequence[str], as_json: bool = False
+) -> None:
+    """Print what a merge would read and write, and what it would take.
+
+    Raises:
+        ResourceError: The disk has too little room.
+    """
+    from hanpaca.model.merge import estimate
+
+    costs = estimate(plan, output)
+    changed = [tensor.name for tensor in plan.tensors if tensor.changed]
+    if as_json:
+        tree = {
+            **asdict(costs),
+            "num_tensors": len(plan.tensors),
+            "changed": changed,
+            "files": {name: sum(p.num_bytes for p in parts) for name, parts in plan.shards.items()},
+            "tokenizer": str(plan.tokenizer) if plan.tokenizer else None,
+            "vocab_size": plan.config.get("vocab_size"),
+            "warnings": list(warnings),
+        }
+        print(json.dumps(tree, ensure_ascii=False, indent=2))
+        return
     rows = [
         ["tensors", str(len(plan.tensors))],
-        ["changed by the adapters", str(plan.num_changed)],
+        ["changed by the adapters", str(len(changed))],
         ["files", str(len(plan.shards))],
-        ["GB to read", f"{plan.num_read_bytes / 1e9:.2f}"],
-        ["GB to write", f"{plan.num_bytes / 1e9:.2f}"],
+        ["GB to read", f"{costs.num_read_bytes / 1e9:.2f}"],
+        ["GB to write", f"{costs.num_bytes / 1e9:.2f}"],
+        ["GB free on the disk", f"{costs.free_bytes / 1e9:.2f}"],
+        ["peak memory, MB", f"{costs.peak_bytes / 1e6:.0f}"],
+        ["copying here, MB/s", f"{costs.copy_bytes_per_second / 1e6:.0f}"],
+        ["time, about", minutes(costs.seconds)],
         ["tokenizer", str(plan.tokenizer or "none")],
         ["pieces", str(plan.config.get("vocab_size"))],
     ]
     print_table(["what", "how much"], rows)
+    if costs.num_bytes > costs.free_bytes:
+        raise ResourceError("the disk has too little room; free some, or choose another")

@@ -1,6 +1,9 @@
 """The command `merge`, in one process."""
 
+import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.model.fingerprint import model_fingerprint
 from hanpaca.pipeline.formats import folder_to_gguf
 from tests.unit.model.merge.oracle import (
+    Q,
     check,
     expected,
     factors,
@@ -29,11 +33,18 @@ def run(*arguments: object) -> str:
     return done.output
 
 
+def parsed(output: str) -> dict[str, Any]:
+    """Without the warnings before it, which go to stderr."""
+    tree: dict[str, Any] = json.loads(output[output.index("{") :])
+    return tree
+
+
 def test_a_plan_is_printed_and_nothing_written(pico_base: Path, tmp_path: Path) -> None:
     base = tmp_path / "pth"
     run("merge", "--base", pico_base, "-o", base, "--format", "pth", "--dtype", "f16")
     assert sorted(file.name for file in base.iterdir()) == [
         "consolidated.00.pth",
+        "manifest.json",
         "params.json",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -90,3 +101,47 @@ def test_a_gguf_file_is_that_of_the_merged_folder(pico_untied: Path, tmp_path: P
     assert one == two
     with pytest.raises(ArtifactError, match="already exists"):
         run(*given, "-o", tmp_path / "one" / "model.gguf", "--format", "gguf")
+
+
+def test_a_dry_run_says_what_it_takes_and_writes_nothing(pico_base: Path, tmp_path: Path) -> None:
+    adapter = adapter_of(tmp_path / "a", 1, model_fingerprint(pico_base))
+    given = ["merge", "--base", pico_base, "--adapter", adapter, "-o", tmp_path / "sub/o"]
+    told = parsed(run(*given, "--dry-run", "--json"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert f"{Q}.weight" in told["changed"]
+    assert told["num_tensors"] == 21
+    assert told["num_bytes"] == sum(told["files"].values())
+    assert told["vocab_size"] == 395
+    assert told["seconds"] > 0
+    assert told["peak_bytes"] > 1e8
+    assert told["free_bytes"] > told["num_bytes"]
+    done = parsed(run(*given, "--json"))
+    assert done["num_changed"] == len(told["changed"])
+    size = (tmp_path / "sub/o/model.safetensors").stat().st_size
+    assert 0 < size - told["num_bytes"] < 10_000
+
+
+def test_the_manifest_finds_a_changed_byte(pico_base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", prefixed(factors()))
+    output = tmp_path / "o"
+    run("merge", "--base", pico_base, "--adapter", adapter, "-o", output)
+    manifest = json.loads((output / "manifest.json").read_text())
+    file = adapter / "adapter_model.safetensors"
+    sums = {one["path"]: one["sha256"] for one in manifest["inputs"]}
+    assert sums[str(file)] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert "unchanged" in run("verify", output)
+    moved = output.rename(tmp_path / "moved")
+    run("verify", moved)
+    with (moved / "model.safetensors").open("r+b") as stream:
+        stream.seek(-1, 2)
+        stream.write(b"x")
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: changed since"):
+        run("verify", moved)
+    (moved / "model.safetensors").unlink()
+    with pytest.raises(ArtifactError, match=r"model\.safetensors: missing"):
+        run("verify", moved)
+
+
+def test_without_a_manifest_nothing_is_hashed(pico_base: Path, tmp_path: Path) -> None:
+    run("merge", "--base", pico_base, "-o", tmp_path / "o", "--no-manifest")
+    assert not (tmp_path / "o/manifest.json").exists()

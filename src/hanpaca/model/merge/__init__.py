@@ -9,18 +9,22 @@ from pathlib import Path
 
 from hanpaca.model.bases import Base
 from hanpaca.model.merge.adapters import Adapter, read_adapter
+from hanpaca.model.merge.estimate import MergeEstimate, estimate
 from hanpaca.model.merge.execute import PARTIAL
 from hanpaca.model.merge.prepare import MergeOptions, MergePlan, plan_merge
 from hanpaca.model.merge.rows import MergedTensor, merged_rows
-from hanpaca.model.merge.run import MergeSummary, run_merge, write_side
+from hanpaca.model.merge.run import JOURNAL, MergeSummary, run_merge, write_side
 
 __all__ = [
+    "JOURNAL",
     "PARTIAL",
     "Adapter",
+    "MergeEstimate",
     "MergeOptions",
     "MergePlan",
     "MergeSummary",
     "MergedTensor",
+    "estimate",
     "merge_adapters",
     "merged_rows",
     "plan_merge",

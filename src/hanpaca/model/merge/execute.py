@@ -31,7 +31,7 @@ _CHUNK_ELEMENTS = 1 << 18
 buffers, half as much spends more on calls than it saves."""
 _CHUNKS = 4
 """Of one piece of work."""
-_PENDING = 16
+MAX_PENDING = 16
 """Pieces of work handed out ahead; they keep the factors of their matrices in memory."""
 
 
@@ -109,7 +109,7 @@ def write_shards(
                 pending: deque[tuple[_Work, Future[float]]] = deque()
                 for work in _cut(zip(slices, extents, strict=True), descriptor, files, measure):
                     pending.append((work, pool.submit(run, work)))
-                    if len(pending) > _PENDING:
+                    if len(pending) > MAX_PENDING:
                         finish(*pending.popleft())
                 while pending:
                     finish(*pending.popleft())
@@ -126,7 +126,7 @@ def _cut(
         steps = part.tensor.steps
         loaded = load_additions(steps, files)
         chunk = chunk_rows(part.tensor, part.head_rows)
-        step = chunk * _CHUNKS
+        step = work_rows(part.tensor, part.head_rows)
         measured = measure and part.tensor.changed
         for start in range(part.rows.start, part.rows.stop, step) if part.num_bytes else ():
             rows = range(start, min(start + step, part.rows.stop))
@@ -139,6 +139,11 @@ def chunk_rows(tensor: OutputTensor, head_rows: int = 0) -> int:
     unit = max(1, head_rows, *heads)
     columns = max(1, matrix_shape(tensor.shape)[1])
     return max(1, _CHUNK_ELEMENTS // columns // unit) * unit
+
+
+def work_rows(tensor: OutputTensor, head_rows: int = 0) -> int:
+    """How many rows are handed to a thread at a time."""
+    return chunk_rows(tensor, head_rows) * _CHUNKS
 
 
 def _run(work: _Work, rows: range, files: OpenFiles, workspace: Workspace) -> float:

@@ -1,6 +1,6 @@
 """A merge before a byte of it is written: options, and the plan made from headers alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from hanpaca.model.merge.adapters import Adapter, read_adapter
 from hanpaca.model.merge.fold import stored_of
 from hanpaca.model.merge.plan import OutputTensor, Rounded, plan_tensors
 from hanpaca.model.merge.provenance import check_bases, check_tokenizer
+from hanpaca.model.stored import Extent
 
 DTYPES: Mapping[str, torch.dtype | None] = {
     "as-base": None,
@@ -63,14 +64,27 @@ class MergePlan:
     @property
     def num_read_bytes(self) -> int:
         """To be read, if every tensor goes to one file."""
-        steps = (step for tensor in self.tensors for step in tensor.steps)
-        read = (stored for step in steps for stored in stored_of(step))
-        return sum(extent.num_bytes for stored in read for extent in stored.extents)
+        return sum(extent.num_bytes for extent in self._extents())
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is read for weights, and what says how they are meant."""
+        found = {extent.file for extent in self._extents()}
+        found |= {adapter.file for adapter in self.adapters}
+        sides = [self.base.folder / "config.json", self.base.folder / meta.PARAMS]
+        sides += [adapter.config.file for adapter in self.adapters]
+        return sorted(found | {file for file in sides if file.is_file()})
 
     @property
     def num_changed(self) -> int:
         """Tensors in which an adapter has a say."""
         return sum(tensor.changed for tensor in self.tensors)
+
+    def _extents(self) -> Iterator[Extent]:
+        for tensor in self.tensors:
+            for step in tensor.steps:
+                for stored in stored_of(step):
+                    yield from stored.extents
 
 
 def plan_merge(base: Path | Base, adapters: Sequence[Path], options: MergeOptions) -> MergePlan:

@@ -1,9 +1,12 @@
 """Carry a merge out under a name that does not look finished, or go on where one was stopped."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,13 +16,13 @@ from hanpaca.model.checkpoint import write_index
 from hanpaca.model.merge import shards as files
 from hanpaca.model.merge import side
 from hanpaca.model.merge.execute import PARTIAL, write_shards
-from hanpaca.model.merge.fold import Overlay, Share, stored_of
+from hanpaca.model.merge.fold import Overlay, Share
 from hanpaca.model.merge.prepare import MergePlan, with_head
 
 CHAT_TEMPLATE = "chat_template.jinja"
-_NUM_THREADS = 2
+NUM_THREADS = 2
 """Disk and memory are the limit: more threads bring little."""
-_JOURNAL = "merge.json"
+JOURNAL = "merge.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ def run_merge(
     *,
     measure: bool = False,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
+    finish: Callable[[Path], None] = lambda folder: None,
 ) -> MergeSummary:
     """Carry a plan out, or go on with it where it was stopped.
 
@@ -48,14 +52,39 @@ def run_merge(
         measure: Find the largest changes (format hf only); of a merge that goes on, only those of
             the files written now.
         on_bytes: Called with the bytes written so far and in all.
+        finish: Called with the folder once it is whole, before it gets its name.
 
     Raises:
         ArtifactError: The output exists, or the data is damaged or not finite.
-        ResourceError: The disk is full, or a file cannot be written.
+        ResourceError: The disk is full, a file cannot be written, or another process is writing
+            the same output.
     """
-    if output.exists():
-        raise ArtifactError(f"{output}: already exists; remove it or give another output folder")
+    _refuse_existing(output)
     working = output.with_name(output.name + PARTIAL)
+    with _told(output), _held(working):
+        try:
+            _refuse_existing(output)
+            _open_journal(plan, working)
+            largest = _write_weights(plan, working, measure=measure, on_bytes=on_bytes)
+            write_side(plan, working)
+            _check_result(plan, working)
+            finish(working)
+            (working / JOURNAL).unlink()
+            working.rename(output)
+        except (OSError, ArtifactError, ResourceError):
+            shutil.rmtree(working, ignore_errors=True)
+            raise
+    return MergeSummary(len(plan.tensors), plan.num_changed, plan.num_bytes, largest)
+
+
+def _refuse_existing(output: Path) -> None:
+    if output.exists():
+        raise ArtifactError(f"{output}: already exists; remove it or give another folder")
+
+
+def _write_weights(
+    plan: MergePlan, working: Path, *, measure: bool, on_bytes: Callable[[int, int], None]
+) -> dict[str, float]:
     done = 0
 
     def count(num_bytes: int) -> None:
@@ -63,46 +92,80 @@ def run_merge(
         done += num_bytes
         on_bytes(done, plan.num_bytes)
 
+    is_pth = plan.options.format == "pth"
+    return write_shards(
+        plan.shards,
+        working,
+        prepare=files.prepare_torch if is_pth else files.prepare_safetensors,
+        seal=files.seal_torch if is_pth else files.seal_safetensors,
+        measure=measure and not is_pth,
+        num_threads=NUM_THREADS,
+        on_bytes=count,
+    )
+
+
+@contextmanager
+def _told(output: Path) -> Iterator[None]:
+    """Say in one line what the system refused."""
     try:
-        _open_journal(plan, working)
-        is_pth = plan.options.format == "pth"
-        largest = write_shards(
-            plan.shards,
-            working,
-            prepare=files.prepare_torch if is_pth else files.prepare_safetensors,
-            seal=files.seal_torch if is_pth else files.seal_safetensors,
-            measure=measure and not is_pth,
-            num_threads=_NUM_THREADS,
-            on_bytes=count,
-        )
-        write_side(plan, working)
-        _check_result(plan, working)
-        (working / _JOURNAL).unlink()
-        working.rename(output)
+        yield
     except OSError as error:
-        shutil.rmtree(working, ignore_errors=True)
         told = f"{error.strerror or error}"
         raise ResourceError(f"{error.filename or output}: {told}; nothing was kept") from error
-    except (ArtifactError, ResourceError):
-        shutil.rmtree(working, ignore_errors=True)
-        raise
-    return MergeSummary(len(plan.tensors), plan.num_changed, plan.num_bytes, largest)
+
+
+@contextmanager
+def _held(working: Path) -> Iterator[None]:
+    """Hold a folder for this process alone; the system lets go of it however the process ends.
+
+    Raises:
+        ResourceError: Another process is writing there.
+    """
+    while True:
+        working.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(working, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The one before may have finished it, or cleared it away, in between.
+            if working.exists() and os.path.samestat(os.fstat(descriptor), working.stat()):
+                yield
+                return
+        except BlockingIOError as error:
+            raise ResourceError(
+                f"{working}: another merge{_writer(working)} is writing there; wait for it, or "
+                "give another output folder"
+            ) from error
+        finally:
+            os.close(descriptor)
+
+
+def _writer(working: Path) -> str:
+    try:
+        process = json.loads((working / JOURNAL).read_text(encoding="utf-8"))["process"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""
+    return f" (process {process})"
 
 
 def _open_journal(plan: MergePlan, working: Path) -> None:
     """Keep what an earlier try of the same merge finished; clear away anything else."""
-    journal = working / _JOURNAL
-    key = _key(plan)
-    if not journal.is_file() or journal.read_text(encoding="utf-8") != key:
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir(parents=True)
-        journal.write_text(key, encoding="utf-8")
+    journal, key = working / JOURNAL, _key(plan)
+    try:
+        known = json.loads(journal.read_text(encoding="utf-8"))["key"] == key
+    except (OSError, ValueError, LookupError, TypeError):
+        known = False
+    for path in working.iterdir():
+        if not known or path.suffix == PARTIAL:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    draft = journal.with_name(journal.name + PARTIAL)
+    draft.write_text(json.dumps({"key": key, "process": os.getpid()}), encoding="utf-8")
+    draft.rename(journal)
     there = sum(file.stat().st_size for file in working.iterdir())
     free = shutil.disk_usage(working).free
     if plan.num_bytes - there > free:
         raise ResourceError(
             f"{working.parent}: {free / 1e9:.1f} GB free, the merged model needs "
-            f"{plan.num_bytes / 1e9:.1f} GB"
+            f"{plan.num_bytes / 1e9:.1f} GB; free some, or give a folder on another disk"
         )
 
 
@@ -111,15 +174,10 @@ def _key(plan: MergePlan) -> str:
 
     What was written before a power cut may never have reached the disk.
     """
-    read = {adapter.config.file for adapter in plan.adapters}
-    read |= {adapter.file for adapter in plan.adapters}
     steps = [step for tensor in plan.tensors for step in tensor.steps]
-    read |= {extent.file for step in steps for one in stored_of(step) for extent in one.extents}
     shares = [step.weight for step in steps if isinstance(step, Overlay | Share)]
     inputs = [
-        [str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns]
-        for file in sorted(read)
-        if file.is_file()
+        [str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns] for file in plan.files
     ]
     order = [str(adapter.folder) for adapter in plan.adapters]
     boot = Path("/proc/sys/kernel/random/boot_id")

@@ -115,6 +115,42 @@ def test_a_killed_merge_goes_on(adapter: Path, pico_untied: Path, tmp_path: Path
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_two_merges_into_one_output_do_not_mix(
+    adapter: Path, pico_untied: Path, tmp_path: Path
+) -> None:
+    """The lock goes with the process, so that of a dead one blocks nobody: see the killed merge."""
+    plan = plan_merge(pico_untied, [adapter], SMALL)
+    refused: list[str] = []
+
+    def second(done: int, total: int) -> None:
+        if not refused:
+            with pytest.raises(ResourceError) as error:
+                run_merge(plan, tmp_path / "out")
+            refused.append(str(error.value))
+
+    run_merge(plan, tmp_path / "out", on_bytes=second)
+    assert f"another merge (process {os.getpid()}) is writing there" in refused[0]
+    run_merge(plan, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    with pytest.raises(ArtifactError, match="already exists"):
+        run_merge(plan, tmp_path / "out")
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_an_output_that_appears_meanwhile_is_left_alone(
+    adapter: Path, pico_untied: Path, tmp_path: Path
+) -> None:
+    def appear(folder: Path) -> None:
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/theirs").touch()
+
+    plan = plan_merge(pico_untied, [adapter], SMALL)
+    with pytest.raises(ResourceError, match="nothing was kept"):
+        run_merge(plan, tmp_path / "out", finish=appear)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["theirs"]
+    assert not (tmp_path / "out.partial").exists()
+
+
 def no_space(*_: object) -> NoReturn:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
