@@ -15,13 +15,14 @@ from hanpaca.cli.tools import BaseFolder, Output
 
 def extract(
     base: BaseFolder,
-    tuned: Annotated[Path, typer.Option(help="Hugging Face folder of the model after tuning.")],
+    tuned: Annotated[Path, typer.Option(help="Folder or .gguf file of the model after tuning.")],
     rank: Annotated[int, typer.Option(help="Rank of the update of every matrix.")],
     output: Output,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Get a LoRA adapter back from two full models, and say how much of the change it lost."""
     from hanpaca.model.extract import extract_adapter
+    from hanpaca.pipeline.gguf_base import open_base
 
     last = 0.0
 
@@ -31,7 +32,7 @@ def extract(
             last = time.monotonic()
             errors.print(f"extracting: {done} of {total} matrices", markup=False)
 
-    found = extract_adapter(base, tuned, output, rank=rank, on_tensor=tell)
+    found = extract_adapter(open_base(base), open_base(tuned), output, rank=rank, on_tensor=tell)
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return

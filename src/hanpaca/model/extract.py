@@ -8,9 +8,9 @@ vocabulary whose old rows changed, have no low rank to cut: they are kept whole.
 vocabulary are kept as rows.
 """
 
-import errno
 import itertools
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,16 +23,14 @@ from peft import LoraConfig, TaskType
 from torch import Tensor
 
 from hanpaca.errors import ArtifactError, RecipeError, ResourceError
-from hanpaca.model.checkpoint import (
-    PlannedTensor,
-    TensorInfo,
-    opened,
-    read_headers,
-    write_safetensors,
-)
-from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from hanpaca.model.bases import Base, read_base
+from hanpaca.model.checkpoint import PlannedTensor, write_safetensors
+from hanpaca.model.fingerprint import base_fingerprint, tokenizer_fingerprint
+from hanpaca.model.headers import TOKENIZER_FILES
 from hanpaca.model.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from hanpaca.model.shape import EMBEDDING, HEAD
+from hanpaca.model.meta import EMBEDDING, HEAD
+from hanpaca.model.reading import OpenFiles, Workspace, read_all, read_rows
+from hanpaca.model.stored import Stored, matrix_shape
 
 _PREFIX = "base_model.model."
 _VOCABULARY = (EMBEDDING, HEAD)
@@ -40,15 +38,7 @@ _OVERSAMPLING = 10
 """Directions sought beyond the rank; 5 to 10 are the usual choice (Halko et al., section 4.2)."""
 _ITERATIONS = 4
 _COMPARED_ROWS = 512
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-)
-TensorOf = Callable[[str], Tensor]
+_Tensors = Mapping[str, Stored]
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,8 @@ class _Changes:
 
 
 def extract_adapter(
-    base: Path,
-    tuned: Path,
+    base: Path | Base,
+    tuned: Path | Base,
     output: Path,
     *,
     rank: int,
@@ -88,8 +78,8 @@ def extract_adapter(
     One matrix is in memory at a time, in float32. `output` appears only when it is whole.
 
     Args:
-        base: Safetensors folder of the model before.
-        tuned: Safetensors folder of the model after; its vocabulary may have grown.
+        base: The model before: a folder in any format a merge reads, or what `read_base` gives.
+        tuned: The model after; its vocabulary may have grown, its head may be tied or not.
         output: Must not exist.
         rank: Of every matrix's update.
         on_tensor: Called with the matrices done so far and in all.
@@ -97,24 +87,27 @@ def extract_adapter(
     Raises:
         ArtifactError: The models are not of one shape, or are the same, or `tuned` has NaN.
         RecipeError: The rank is not between 1 and the smaller side of each changed matrix.
-        ResourceError: The disk is full.
+        ResourceError: The disk is full, or a file cannot be written.
     """
     if output.exists():
         raise ArtifactError(f"{output}: already exists; remove it or give another output folder")
-    before, after = read_headers(base), read_headers(tuned)
-    _check_shapes(before, after, base, tuned)
-    with opened(before) as old, opened(after) as new, _appearing(output) as folder:
-        changes = _find_changes(before, after, old, new)
+    old, new = (one if isinstance(one, Base) else read_base(one) for one in (base, tuned))
+    with OpenFiles() as files, _appearing(output) as folder:
+        before, after = _paired(old, new, files)
+        _check_shapes(before, after, old.folder, new.folder)
+        changes = _find_changes(before, after, files, parts_ways=old.tied and HEAD in before)
         if not (changes.changed or changes.whole or changes.rows):
-            raise ArtifactError(f"{tuned}: no weight differs from {base}: nothing to extract")
+            raise ArtifactError(
+                f"{new.folder}: no weight differs from {old.folder}: nothing to extract"
+            )
         _check_rank(rank, changes, before)
         errors: dict[str, float] = {}
-        plan = _plan(changes, after, _differences(old, new, tuned), new, rank=rank, errors=errors)
-        _write(folder, plan, len(changes.matrices), on_tensor, metadata=_metadata(base, tuned))
+        plan = _plan(changes, _Pair(before, after, new.folder, files), rank=rank, errors=errors)
+        _write(folder, plan, len(changes.matrices), on_tensor, metadata=_metadata(old, new))
         _write_config(folder, changes, rank=rank, tied=HEAD not in before)
-        for name in _TOKENIZER_FILES:
-            if (tuned / name).is_file():
-                shutil.copyfile(tuned / name, folder / name)
+        for name in TOKENIZER_FILES:
+            if (new.side_folder / name).is_file():
+                shutil.copyfile(new.side_folder / name, folder / name)
     return Extraction(rank, errors, changes.whole, changes.num_new_rows)
 
 
@@ -138,9 +131,22 @@ def low_rank(difference: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return left[:, :rank] * scale, scale[:, None] * right[:rank]
 
 
-def _check_shapes(
-    before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], base: Path, tuned: Path
-) -> None:
+def _paired(base: Base, tuned: Base, files: OpenFiles) -> tuple[_Tensors, _Tensors]:
+    """The tensors of both; where only one model has a head of its own, the other's is its table."""
+    before, after = dict(base.tensors), dict(tuned.tensors)
+    if HEAD in after and base.tied and EMBEDDING in after:
+        if after[HEAD].shape == after[EMBEDDING].shape and not _differ(
+            after[HEAD], after[EMBEDDING], files
+        ):
+            del after[HEAD]
+        elif EMBEDDING in before:
+            before[HEAD] = before[EMBEDDING]
+    elif HEAD in before and tuned.tied and EMBEDDING in after:
+        after[HEAD] = after[EMBEDDING]
+    return before, after
+
+
+def _check_shapes(before: _Tensors, after: _Tensors, base: Path, tuned: Path) -> None:
     odd = sorted(before.keys() ^ after.keys())
     if odd:
         owner, other = (base, tuned) if odd[0] in before else (tuned, base)
@@ -162,18 +168,19 @@ def _check_shapes(
 
 
 def _find_changes(
-    before: Mapping[str, TensorInfo], after: Mapping[str, TensorInfo], old: TensorOf, new: TensorOf
+    before: _Tensors, after: _Tensors, files: OpenFiles, *, parts_ways: bool
 ) -> _Changes:
+    """What differs; `parts_ways`: embedding and head were one matrix and no longer are."""
     vocabulary = [name for name in _VOCABULARY if name in before]
     others = [name for name in before if name not in vocabulary]
-    changed = {name for name in others if _differ(old(name), new(name))}
+    changed = {name for name in others if _differ(before[name], after[name], files)}
     num_old, num_new = (
         (before[EMBEDDING].shape[0], after[EMBEDDING].shape[0] - before[EMBEDDING].shape[0])
         if EMBEDDING in before
         else (0, 0)
     )
-    rewritten = [name for name in vocabulary if _differ(old(name), new(name)[:num_old])]
-    if rewritten and num_new:
+    rewritten = [name for name in vocabulary if _differ(before[name], after[name], files)]
+    if (rewritten or parts_ways) and num_new:
         rewritten = vocabulary
     targets = {_module(name) for name in changed if len(before[name].shape) == 2}
     matrices = [n for n in others if _module(n) in targets and len(before[n].shape) == 2]
@@ -193,13 +200,24 @@ def _find_changes(
     )
 
 
-def _differ(old: Tensor, new: Tensor) -> bool:
-    """Whether any element differs; stops at the first piece that does."""
-    pieces = zip(torch.split(old, _COMPARED_ROWS), torch.split(new, _COMPARED_ROWS), strict=True)
-    return any(not torch.equal(one.float(), other.float()) for one, other in pieces)
+def _differ(old: Stored, new: Stored, files: OpenFiles) -> bool:
+    """Whether any element of the old rows differs; stops at the first piece that does."""
+    num_rows, num_columns = matrix_shape(old.shape)
+    step = math.lcm(_COMPARED_ROWS, old.head_rows or 1, new.head_rows or 1)
+    workspace = Workspace()
+    for start in range(0, num_rows, step):
+        rows = range(start, min(start + step, num_rows))
+        parts = []
+        for name, stored in (("old", old), ("new", new)):
+            part = workspace.take(name, torch.float32, (len(rows), num_columns))
+            read_rows(stored, rows, part, files=files, workspace=workspace)
+            parts.append(part)
+        if not torch.equal(*parts):
+            return True
+    return False
 
 
-def _check_rank(rank: int, changes: _Changes, before: Mapping[str, TensorInfo]) -> None:
+def _check_rank(rank: int, changes: _Changes, before: _Tensors) -> None:
     largest = min((min(before[name].shape) for name in changes.matrices), default=rank)
     if not 1 <= rank <= largest:
         raise RecipeError(
@@ -207,36 +225,48 @@ def _check_rank(rank: int, changes: _Changes, before: Mapping[str, TensorInfo]) 
         )
 
 
-def _differences(old: TensorOf, new: TensorOf, tuned: Path) -> TensorOf:
-    def difference(name: str) -> Tensor:
-        found = new(name).float() - old(name).float()
-        if not found.isfinite().all():
-            raise ArtifactError(f"{tuned}: {name} holds NaN or infinite values; tune it again")
-        return found
+@dataclass(frozen=True)
+class _Pair:
+    """Two models, to be read tensor by tensor."""
 
-    return difference
+    before: _Tensors
+    after: _Tensors
+    tuned: Path
+    files: OpenFiles
+
+    def difference(self, name: str) -> Tensor:
+        """What was added to a matrix, in float32."""
+        return self._new(name).sub_(read_all(self.before[name], self.files))
+
+    def whole(self, name: str) -> Tensor:
+        """A tensor of the model after."""
+        return self._new(name).to(self.after[name].dtype)
+
+    def rows(self, name: str, first: int) -> Tensor:
+        """The last rows of a tensor of the model after."""
+        return self.whole(name)[first:]
+
+    def _new(self, name: str) -> Tensor:
+        found = read_all(self.after[name], self.files)
+        if not found.isfinite().all():
+            raise ArtifactError(f"{self.tuned}: {name} holds NaN or infinite values; tune it again")
+        return found
 
 
 def _plan(
-    changes: _Changes,
-    after: Mapping[str, TensorInfo],
-    difference_of: TensorOf,
-    new: TensorOf,
-    *,
-    rank: int,
-    errors: dict[str, float],
+    changes: _Changes, pair: _Pair, *, rank: int, errors: dict[str, float]
 ) -> list[PlannedTensor]:
     """The adapter's tensors in order of their names; A of a matrix is made before its B."""
     kept: dict[str, Tensor] = {}
 
     def make_a(name: str) -> Tensor:
-        difference = difference_of(name)
+        difference = pair.difference(name)
         kept[name], factor = low_rank(difference, rank)
         norm = difference.norm()
         errors[name] = float(difference.addmm_(kept[name], factor, alpha=-1).norm() / norm)
         return factor
 
-    plan = []
+    plan, after = [], pair.after
     for name in changes.matrices:
         rows, columns = after[name].shape
         make = (partial(make_a, name), partial(kept.pop, name))
@@ -247,17 +277,15 @@ def _plan(
             plan.append(PlannedTensor(key, torch.float32, shape, one))
     for name in changes.whole:
         info = after[name]
-        plan.append(PlannedTensor(_PREFIX + name, info.dtype, info.shape, partial(new, name)))
+        plan.append(
+            PlannedTensor(_PREFIX + name, info.dtype, info.shape, partial(pair.whole, name))
+        )
     for name in changes.rows:
         key = f"{_PREFIX}{name.removesuffix('.weight')}.token_adapter.trainable_tokens_delta"
         shape = (changes.num_new_rows, after[name].shape[1])
-        last = partial(_rows_from, new, name, changes.num_old_rows)
+        last = partial(pair.rows, name, changes.num_old_rows)
         plan.append(PlannedTensor(key, after[name].dtype, shape, last))
     return plan
-
-
-def _rows_from(new: TensorOf, name: str, first: int) -> Tensor:
-    return new(name)[first:]
 
 
 def _write(
@@ -298,10 +326,10 @@ def _write_config(folder: Path, changes: _Changes, *, rank: int, tied: bool) -> 
     (folder / ADAPTER_CONFIG).write_text(text, encoding="utf-8")
 
 
-def _metadata(base: Path, tuned: Path) -> dict[str, str]:
-    metadata = {"hanpaca.base.fingerprint": model_fingerprint(base)}
-    if (tuned / "tokenizer.json").is_file():
-        metadata["hanpaca.tokenizer.fingerprint"] = tokenizer_fingerprint(tuned)
+def _metadata(base: Base, tuned: Base) -> dict[str, str]:
+    metadata = {"hanpaca.base.fingerprint": base_fingerprint(base)}
+    if (tuned.side_folder / "tokenizer.json").is_file():
+        metadata["hanpaca.tokenizer.fingerprint"] = tokenizer_fingerprint(tuned.side_folder)
     return metadata
 
 
@@ -315,11 +343,8 @@ def _appearing(output: Path) -> Iterator[Path]:
         yield partial_folder
         partial_folder.rename(output)
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise ResourceError(
-            f"{output}: the disk is full; free room or choose another disk"
-        ) from error
+        told = error.strerror or error
+        raise ResourceError(f"{error.filename or output}: {told}; nothing was kept") from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from hanpaca.errors import ArtifactError
-from hanpaca.model.bases import read_tensors
+from hanpaca.model.bases import Base, read_tensors
 from hanpaca.model.reading import OpenFiles, Workspace, read_exactly, read_rows
 from hanpaca.model.stored import Stored, matrix_shape
 
@@ -32,6 +32,11 @@ def model_fingerprint(folder: Path) -> str:
     return _fingerprint_of(
         folder.resolve(), tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
     )
+
+
+def base_fingerprint(base: Base) -> str:
+    """The fingerprint of a model whose headers have been read."""
+    return tensors_fingerprint(base.tensors) if base.side else model_fingerprint(base.folder)
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,17 @@ MAX_HEADER_BYTES = 16_000_000
 """Of a safetensors file; a real model of 10,000 tensors needs about 1 MB."""
 MAX_JSON_BYTES = 50_000_000
 """The largest `tokenizer.json` known has about 35 MB."""
+TOKENIZER_FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+)
+"""What makes up a tokenizer in a model's folder."""
 ELEMENT_BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 from hanpaca.model import extract
 from hanpaca.model.extract import extract_adapter, low_rank
 from hanpaca.model.fingerprint import model_fingerprint
-from hanpaca.model.merge import merge_adapters
+from hanpaca.model.merge import MergeOptions, merge_adapters
 
 P = "base_model.model."
 Q0 = "model.layers.0.self_attn.q_proj.weight"
@@ -173,6 +174,68 @@ def test_a_tied_model_with_new_rows_keeps_one_set_of_them(pico_base: Path, tmp_p
     assert config["trainable_token_indices"] == {"embed_tokens": [394, 395, 396, 397, 398, 399]}
 
 
+def as_tied(folder: Path, *, tied: bool) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": tied}))
+
+
+@pytest.mark.parametrize("table", ["head", "embedding", "both, grown", "none"])
+def test_a_head_that_parted_from_its_embedding_is_kept(
+    table: str, pico_base: Path, tmp_path: Path
+) -> None:
+    """The base is tied, the tuned model has a head of its own."""
+    old = load_file(pico_base / "model.safetensors")[EMBEDDING]
+    grown = [old] if table != "both, grown" else [old, random(3, 32).bfloat16()]
+    new = {EMBEDDING: torch.cat(grown), HEAD: torch.cat(grown)}
+    if table in ("head", "both, grown"):
+        new[HEAD][-1] += 1
+    elif table == "embedding":
+        new[EMBEDDING][5] += 1
+    tuned = tuned_from(pico_base, tmp_path / "tuned", {Q0: of_rank(2, 32, 32).bfloat16()})
+    tensors = load_file(tuned / "model.safetensors")
+    save_file(tensors | new, tuned / "model.safetensors")
+    as_tied(tuned, tied=False)
+    found = extract_adapter(pico_base, tuned, tmp_path / "a", rank=2)
+    kept = {"head": (HEAD,), "embedding": (EMBEDDING,), "both, grown": (HEAD, EMBEDDING)}
+    assert found.whole == kept.get(table, ())
+    merge_adapters(pico_base, [tmp_path / "a"], tmp_path / "out")
+    merged = load_file(tmp_path / "out/model.safetensors")
+    assert torch.equal(merged[EMBEDDING], new[EMBEDDING])
+    assert (HEAD in merged) is (table != "none")
+    assert table == "none" or torch.equal(merged[HEAD], new[HEAD])
+
+
+def test_a_tied_model_tuned_from_an_untied_one_keeps_its_table(base: Path, tmp_path: Path) -> None:
+    tuned = tuned_from(base, tmp_path / "tuned", {NORM: random(32)})
+    tensors = load_file(tuned / "model.safetensors")
+    del tensors[HEAD]
+    save_file(tensors, tuned / "model.safetensors")
+    as_tied(tuned, tied=True)
+    assert HEAD in extract_adapter(base, tuned, tmp_path / "a", rank=2).whole
+    merge_adapters(base, [tmp_path / "a"], tmp_path / "out")
+    merged = load_file(tmp_path / "out/model.safetensors")
+    assert torch.equal(merged[HEAD], tensors[EMBEDDING])
+    assert torch.equal(merged[NORM], tensors[NORM])
+
+
+def test_models_of_2023_can_be_compared(base: Path, tmp_path: Path) -> None:
+    """A `.bin` with its rotary constants against Meta's files: rows of heads in another order."""
+    tuned = tuned_from(base, tmp_path / "tuned", {Q0: of_rank(2, 32, 32)})
+    merge_adapters(tuned, [], tmp_path / "pth", options=MergeOptions(format="pth", num_files=2))
+    old = tmp_path / "bin"
+    old.mkdir()
+    shutil.copy(base / "config.json", old)
+    tensors = load_file(base / "model.safetensors")
+    constant = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    torch.save(tensors | constant, old / "pytorch_model.bin")
+    found = extract_adapter(old, tmp_path / "pth", tmp_path / "a", rank=2)
+    assert list(found.relative_errors) == [Q0]
+    extract_adapter(base, tuned, tmp_path / "b", rank=2)
+    one, two = (tmp_path / name / "adapter_model.safetensors" for name in "ab")
+    assert load_file(one).keys() == load_file(two).keys()
+    assert all(torch.equal(load_file(one)[name], load_file(two)[name]) for name in load_file(one))
+
+
 def test_unchanged_layers_of_a_target_get_factors_of_zero(base: Path, tmp_path: Path) -> None:
     tuned = tuned_from(base, tmp_path / "tuned", {Q0: of_rank(2, 32, 32)})
     found = extract_adapter(base, tuned, tmp_path / "adapter", rank=2)
@@ -219,15 +282,18 @@ def test_what_cannot_be_extracted_leaves_nothing_behind(
     assert left(tmp_path) == ["tuned"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing_behind(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES]
+)
+def test_a_disk_that_fails_is_one_line_and_leaves_nothing_behind(
+    code: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(extract, "write_safetensors", full)
     tuned = tuned_from(base, tmp_path / "tuned", {Q0: random(32, 32)})
-    with pytest.raises(ResourceError, match="the disk is full"):
+    with pytest.raises(ResourceError, match=f"{os.strerror(code)}; nothing was kept"):
         extract_adapter(base, tuned, tmp_path / "adapter", rank=2)
     assert left(tmp_path) == ["tuned"]
 
@@ -243,8 +309,12 @@ def test_an_impossible_rank_is_told(base: Path, tmp_path: Path, rank: int) -> No
 def test_other_architectures_and_existing_outputs_are_told(
     base: Path, pico_base: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(ArtifactError, match=r"lm_head\.weight is not in"):
-        extract_adapter(base, pico_base, tmp_path / "adapter", rank=2)
+    other = tuned_from(pico_base, tmp_path / "other", {})
+    tensors = load_file(other / "model.safetensors")
+    del tensors[DOWN1]
+    save_file(tensors, other / "model.safetensors")
+    with pytest.raises(ArtifactError, match=r"down_proj\.weight is not in"):
+        extract_adapter(base, other, tmp_path / "adapter", rank=2)
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ArtifactError, match="already exists"):
         extract_adapter(base, base, tmp_path / "adapter", rank=2)

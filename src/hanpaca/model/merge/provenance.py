@@ -8,9 +8,8 @@ from torch import Tensor
 from hanpaca.errors import ArtifactError
 from hanpaca.model.bases import Base
 from hanpaca.model.fingerprint import (
+    base_fingerprint,
     fingerprint,
-    model_fingerprint,
-    tensors_fingerprint,
     tokenizer_fingerprint,
 )
 from hanpaca.model.merge.adapters import Adapter
@@ -47,7 +46,7 @@ def check_bases(base: Base, adapters: Sequence[Adapter]) -> list[str]:
                 f"{adapter.folder}: does not say which model it was trained on; only names and "
                 "shapes were checked"
             )
-        elif wanted == _fingerprint(base):
+        elif wanted == base_fingerprint(base):
             if number:
                 warnings.append(
                     f"{adapter.folder}: was trained on {base.folder} alone, not on the result of "
@@ -65,10 +64,6 @@ def check_bases(base: Base, adapters: Sequence[Adapter]) -> list[str]:
                 "of their training, or as --base the merged model it was trained on"
             )
     return warnings
-
-
-def _fingerprint(base: Base) -> str:
-    return tensors_fingerprint(base.tensors) if base.side else model_fingerprint(base.folder)
 
 
 def merged_fingerprint(base: Base, adapters: Sequence[Adapter]) -> str:

@@ -9,21 +9,12 @@ from typing import Any
 from hanpaca.errors import ArtifactError
 from hanpaca.model.bases import BIN_INDEX, Base
 from hanpaca.model.checkpoint import copy_side_files
+from hanpaca.model.headers import TOKENIZER_FILES
 from hanpaca.model.merge.adapters import Adapter
 from hanpaca.model.merge.plan import OutputTensor
 from hanpaca.model.meta import EMBEDDING, HEAD, PARAMS, params_of
 
 TOKENIZER_MODEL, TOKENIZER_JSON = "tokenizer.model", "tokenizer.json"
-_TOKENIZER = (
-    TOKENIZER_MODEL,
-    TOKENIZER_JSON,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-)
 _PIECES_FIELD = b"\x0a"
 
 
@@ -130,8 +121,8 @@ def _copy_tokenizer(tokenizer: Path | None, base: Base, folder: Path) -> None:
     if tokenizer is None:
         return
     if tokenizer != base.side_folder:
-        for name in _TOKENIZER:
+        for name in TOKENIZER_FILES:
             (folder / name).unlink(missing_ok=True)
-    for name in _TOKENIZER:
+    for name in TOKENIZER_FILES:
         if (tokenizer / name).is_file():
             shutil.copyfile(tokenizer / name, folder / name)
