@@ -11,10 +11,13 @@ import typer
 
 from hanpaca.cli.display import byte_counter, errors, minutes, print_table
 from hanpaca.cli.values import parse_size, parse_weighted
-from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 
 if TYPE_CHECKING:
+    import torch
+
     from hanpaca.model.merge import MergePlan
+    from hanpaca.pipeline.parity import Parity
 
 
 def merge(
@@ -61,6 +64,9 @@ def merge(
     manifest: Annotated[
         bool, typer.Option(help="Hash all that is read and written into manifest.json.")
     ] = True,
+    check: Annotated[
+        bool, typer.Option("--check", help="Then compare logits with base and adapters in peft.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
@@ -85,6 +91,7 @@ def merge(
     if dry_run:
         print_plan(plan, output, warnings=warnings, as_json=as_json)
         return
+    kind = _check_feasible(plan, format_) if check else None
     began = time.perf_counter()
     if format_ == "gguf":
         file = plan_to_file(plan, output, on_bytes=byte_counter("merging"))
@@ -100,10 +107,29 @@ def merge(
             soft_wrap=True,
         )
         raise
-    if as_json:
-        print(_json({**asdict(summary), "output": str(output), "warnings": warnings}, began))
-        return
-    print(f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed")
+    tree = {**asdict(summary), "output": str(output), "warnings": warnings}
+    told = f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed"
+    parity = _compare(plan, output, kind) if kind else None
+    if parity:
+        tree["check"] = {**asdict(parity), "passed": parity.passed}
+        told += f"\n{parity.in_words}"
+    print(_json(tree, began) if as_json else told)
+    if parity and not parity.passed:
+        raise ArtifactError(f"{output}: does not answer as base and adapters do in peft")
+
+
+def _check_feasible(plan: "MergePlan", format_: str) -> "torch.dtype":
+    from hanpaca.pipeline.parity import check_feasible
+
+    if format_ != "hf":
+        raise RecipeError("--check loads the result with transformers: use --format hf")
+    return check_feasible(plan)
+
+
+def _compare(plan: "MergePlan", output: Path, dtype: "torch.dtype") -> "Parity":
+    from hanpaca.pipeline.parity import compare
+
+    return compare(plan, output, dtype)
 
 
 def _json(tree: dict[str, Any], began: float) -> str:
