@@ -19,13 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model.headers import read_safetensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"BF16": torch.bfloat16, "F16": torch.float16, "F32": torch.float32}
 DTYPE_NAMES = {dtype: name for name, dtype in DTYPES.items()}
 MAX_SHARD_BYTES = 5_000_000_000
-_MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -255,60 +255,11 @@ def _check_index(folder: Path, headers: Mapping[str, TensorInfo]) -> None:
 
 
 def _read_header(file: Path) -> dict[str, TensorInfo]:
-    tree, header_bytes = _header_tree(file)
-    entries = sorted(
-        (_entry(file, name, entry) for name, entry in tree.items()), key=lambda found: found[1:3]
-    )
-    at = 0
-    for name, begin, end, info in entries:
-        if begin != at or end - begin != info.num_bytes:
-            raise ArtifactError(f"{file}: tensor {name} does not lie where its shape says")
-        at = end
-    if (size := file.stat().st_size) != header_bytes + at:
-        raise ArtifactError(
-            f"{file}: truncated: {size} bytes, but the header needs {header_bytes + at}"
-        )
-    return {name: info for name, _, _, info in entries}
-
-
-def _header_tree(file: Path) -> tuple[dict[str, object], int]:
-    """The header of one file without its metadata, and where the data begins."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(file.stat().st_size - 8, _MAX_HEADER_BYTES):
-                raise ArtifactError(
-                    f"{file}: damaged or truncated: the header claims {length} bytes"
-                )
-            tree = json.loads(stream.read(length).decode(), object_pairs_hook=_no_name_twice)
-    except (OSError, struct.error, ValueError, RecursionError) as error:
-        raise ArtifactError(f"{file}: damaged safetensors header: {error}") from error
-    metadata = tree.pop("__metadata__", None) if isinstance(tree, dict) else 0
-    metadata = {} if metadata is None else metadata
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise ArtifactError(f"{file}: damaged safetensors header: not an object of tensors")
-    return tree, 8 + length
-
-
-def _no_name_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    tree = dict(pairs)
-    if len(tree) != len(pairs):
-        raise ValueError("a name comes twice")
-    return tree
-
-
-def _entry(file: Path, name: str, entry: object) -> tuple[str, int, int, TensorInfo]:
-    """One tensor: its name, where its data begins and ends, and what it is."""
-    match entry:
-        case {
-            "dtype": str(dtype),
-            "shape": [*shape],
-            "data_offsets": [int(begin), int(end)],
-        } if all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
-            if dtype not in DTYPES:
-                raise ArtifactError(
-                    f"{file}: tensor {name} is of type {dtype}, which is not known here; "
-                    f"weights are {', '.join(DTYPES)}"
-                )
-            return name, begin, end, TensorInfo(file, DTYPES[dtype], tuple(shape))
-    raise ArtifactError(f"{file}: damaged safetensors header: tensor {name}: {entry!r:.100}")
+    tensors, _ = read_safetensors(file)
+    for name, header in tensors.items():
+        if header.dtype not in DTYPES:
+            raise ArtifactError(
+                f"{file}: tensor {name} is of type {header.dtype}, which is not known here; "
+                f"weights are {', '.join(DTYPES)}"
+            )
+    return {name: TensorInfo(file, DTYPES[one.dtype], one.shape) for name, one in tensors.items()}

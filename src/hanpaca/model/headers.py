@@ -60,9 +60,9 @@ def read_safetensors(file: Path) -> tuple[dict[str, TensorHeader], dict[str, str
         ArtifactError: It is damaged, truncated, or not what its header says.
     """
     tree, header_bytes, num_bytes = _safetensors_tree(file)
-    metadata = tree.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise ArtifactError(f"{file}: damaged safetensors header: __metadata__ is no mapping")
+    metadata = tree.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ArtifactError(f"{file}: damaged safetensors header: __metadata__ is no map of texts")
     placed = sorted((*_place(entry, name, file), name) for name, entry in tree.items())
     at = 0
     for begin, end, name in placed:
@@ -77,7 +77,7 @@ def read_safetensors(file: Path) -> tuple[dict[str, TensorHeader], dict[str, str
     tensors = {
         name: TensorHeader(tree[name]["dtype"], tuple(tree[name]["shape"])) for _, _, name in placed
     }
-    return tensors, {str(key): str(value) for key, value in metadata.items()}
+    return tensors, metadata
 
 
 def checked_shape(shape: object, what: str) -> tuple[int, ...]:
@@ -129,7 +129,7 @@ def _safetensors_tree(file: Path) -> tuple[dict[str, Any], int, int]:
         with file.open("rb") as stream:
             first = stream.read(8)
             if len(first) < 8:
-                raise ArtifactError(f"{file}: {num_bytes} bytes is no safetensors file")
+                raise ArtifactError(f"{file}: truncated, or no safetensors file: {num_bytes} bytes")
             (length,) = struct.unpack("<Q", first)
             if length > min(num_bytes - 8, MAX_HEADER_BYTES):
                 raise ArtifactError(

@@ -13,13 +13,14 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import ELEMENT_BYTES, TensorHeader, checked_shape
 
 MAX_PICKLE_BYTES = 4_000_000
 """The pickle of a 7B model has about 40 kB."""
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
 _MAX_DIRECTORY_BYTES = 32_000_000
 _STORAGES = {
     "FloatStorage": "F32",
@@ -51,52 +52,102 @@ _MALFORMED = (
 """What the unpickler raises on bytes that are no pickle."""
 
 
+class _Record(NamedTuple):
+    begin: int
+    """Of the data, from the beginning of the file."""
+    num_bytes: int
+    is_stored: bool
+    """Not compressed."""
+
+
 class _Storage(NamedTuple):
     dtype: str
     num_elements: int
+    begin: int
+
+
+class TorchTensor(NamedTuple):
+    """A tensor and where its data lies."""
+
+    header: TensorHeader
+    begin: int
+    """Of its first element, from the beginning of the file."""
+    stride: tuple[int, ...]
+    """Elements from one index to the next, by dimension."""
 
 
 def read_torch(file: Path) -> dict[str, TensorHeader]:
-    """Read what tensors a file of `torch.save` holds.
+    """Read what tensors a file of `torch.save` holds, at its top or in a state dict inside.
 
     Raises:
-        ArtifactError: It is damaged, of the format before torch 1.6, no state dict, or a pickle
-            that wants to do more than describe tensors: names what it wants.
+        ArtifactError: See `read_tree`; or there are no tensors.
     """
-    _check_directory(file)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            records = {info.filename: info for info in archive.infolist()}
-            tree = _unpickle(archive, records, file)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{file}: damaged: {error}; download it again") from error
-    tensors = _tensors(tree)
+    tensors = _tensors(read_tree(file))
     if not tensors:
         raise ArtifactError(f"{file}: there are no tensors in it; give a state dict")
     return tensors
 
 
-def _unpickle(archive: zipfile.ZipFile, records: dict[str, zipfile.ZipInfo], file: Path) -> object:
+def read_tree(file: Path) -> object:
+    """Read the object a file of `torch.save` holds, with a `TorchTensor` for each tensor.
+
+    Raises:
+        ArtifactError: It is damaged, of the format before torch 1.6, or a pickle that wants to do
+            more than describe tensors: names what it wants.
+    """
+    _check_directory(file)
+    try:
+        with zipfile.ZipFile(file) as archive, file.open("rb") as stream:
+            records = _records(archive, stream)
+            return _unpickle(records, stream, file)
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        raise ArtifactError(f"{file}: damaged: {error}; download it again") from error
+
+
+def _records(archive: zipfile.ZipFile, stream: BinaryIO) -> dict[str, _Record]:
+    """Where each record lies; read here, as zipfile checks sums that torch may not have written."""
+    size, found = stream.seek(0, io.SEEK_END), {}
+    for info in archive.infolist():
+        stream.seek(info.header_offset)
+        local = stream.read(_LOCAL_HEADER.size)
+        if len(local) < _LOCAL_HEADER.size:
+            raise zipfile.BadZipFile(f"record {info.filename} is cut off")
+        magic, name_length, extra_length = _LOCAL_HEADER.unpack(local)
+        begin = info.header_offset + _LOCAL_HEADER.size + name_length + extra_length
+        if magic != b"PK\x03\x04" or begin + info.compress_size > size or info.filename in found:
+            raise zipfile.BadZipFile(f"record {info.filename} is not where the directory says")
+        is_stored = info.compress_type == zipfile.ZIP_STORED
+        found[info.filename] = _Record(begin, info.file_size, is_stored)
+    return found
+
+
+def _unpickle(records: dict[str, _Record], stream: BinaryIO, file: Path) -> object:
     name = next((name for name in records if name.endswith("/data.pkl")), None)
     if name is None:
         raise ArtifactError(f"{file}: a zip archive, but not one written by torch.save")
-    info = records[name]
-    if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_PICKLE_BYTES:
+    if not records[name].is_stored or records[name].num_bytes > MAX_PICKLE_BYTES:
         raise ArtifactError(f"{file}: its data.pkl is compressed or over 4 MB: not torch's writing")
-    sizes = {path: record.file_size for path, record in records.items()}
-    folder = name.removesuffix("data.pkl") + "data/"
+    folder = name.removesuffix("data.pkl")
+    order = records.get(f"{folder}byteorder")
+    if order and _content(stream, order)[:3] == b"big":
+        raise ArtifactError(f"{file}: is of a big-endian machine: save it again on this one")
     try:
-        return _Reader(archive.read(name), folder, sizes, file).load()
+        return _Reader(_content(stream, records[name]), f"{folder}data/", records, file).load()
     except _MALFORMED as error:
         raise ArtifactError(f"{file}: damaged pickle: {error}; download it again") from error
+
+
+def _content(stream: BinaryIO, record: _Record) -> bytes:
+    stream.seek(record.begin)
+    return stream.read(min(record.num_bytes, MAX_PICKLE_BYTES))
 
 
 class _Reader(pickle._Unpickler):
     """The unpickler in Python: its memo is a dict, so no index makes it allocate gigabytes."""
 
-    def __init__(self, data: bytes, folder: str, sizes: dict[str, int], file: Path) -> None:
+    def __init__(self, data: bytes, folder: str, records: dict[str, _Record], file: Path) -> None:
         super().__init__(io.BytesIO(data), encoding="utf-8")
-        self.folder, self.sizes, self.file = folder, sizes, file
+        self.folder, self.records, self.file = folder, records, file
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401  # pickle's signature
         """Give what stands for a name; a new function each time, so that none can be altered."""
@@ -120,23 +171,30 @@ class _Reader(pickle._Unpickler):
         """Check that the record of a storage is there in full."""
         match pid:
             case ("storage", str(dtype), str(key), str(), int(num_elements)):
-                found = self.sizes.get(self.folder + key, -1)
-                if found == num_elements * ELEMENT_BYTES[dtype]:
-                    return _Storage(dtype, num_elements)
+                found = self.records.get(self.folder + key)
+                num_bytes = found.num_bytes if found else -1
+                if found and found.is_stored and num_bytes == num_elements * ELEMENT_BYTES[dtype]:
+                    return _Storage(dtype, num_elements, found.begin)
                 raise ArtifactError(
-                    f"{self.file}: the data of storage {key[:40]} is {found} bytes, not "
+                    f"{self.file}: the data of storage {key[:40]} is {num_bytes} bytes, not "
                     f"{num_elements * ELEMENT_BYTES[dtype]}; download the file again"
                 )
         raise ValueError(f"unknown storage {str(pid)[:60]}")
 
-    def _tensor(self) -> Callable[..., TensorHeader]:
-        def describe(storage: object, offset: int, size: object, *rest: object) -> TensorHeader:
+    def _tensor(self) -> Callable[..., TorchTensor]:
+        def describe(
+            storage: object, offset: int, size: object, stride: object, *rest: object
+        ) -> TorchTensor:
             if not isinstance(storage, _Storage):
                 raise TypeError("a tensor without a storage")
             header = TensorHeader(storage.dtype, checked_shape(size, f"{self.file}: a tensor"))
-            if offset + header.num_parameters > storage.num_elements:
+            if not 0 <= offset <= storage.num_elements - header.num_parameters:
                 raise ValueError(f"a tensor of shape {header.shape} in too small a storage")
-            return header
+            steps = checked_shape(stride, f"{self.file}: the stride of a tensor")
+            if len(steps) != len(header.shape):
+                raise ValueError(f"a stride {steps} for the shape {header.shape}")
+            begin = storage.begin + offset * ELEMENT_BYTES[storage.dtype]
+            return TorchTensor(header, begin, steps)
 
         return describe
 
@@ -147,7 +205,7 @@ def _tensors(tree: object) -> dict[str, TensorHeader]:
         return {}
     for one in (tree, *(tree.get(name) for name in _NESTED)):
         found = one.items() if isinstance(one, dict) else ()
-        tensors = {str(name): value for name, value in found if isinstance(value, TensorHeader)}
+        tensors = {str(name): at.header for name, at in found if isinstance(at, TorchTensor)}
         if tensors:
             return tensors
     return {}
@@ -162,8 +220,8 @@ def _check_directory(file: Path) -> None:
         with file.open("rb") as stream:
             if stream.read(4) != b"PK\x03\x04":
                 raise ArtifactError(
-                    f"{file}: not a file of torch.save (1.6 or later); save it again with a "
-                    "current torch, or as safetensors"
+                    f"{file}: not a file of torch.save, or written before 1.6; save it again with "
+                    "a current torch, or as safetensors"
                 )
             num_bytes = stream.seek(0, io.SEEK_END)
             stream.seek(max(0, num_bytes - 22 - 65535))

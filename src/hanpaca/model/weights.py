@@ -4,7 +4,6 @@ Layouts: Hugging Face safetensors or `pytorch_model*.bin`, single or sharded wit
 `consolidated.*.pth`, whose shards each hold a part of every matrix. Only headers are read.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +11,12 @@ from typing import Literal
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import TensorHeader, read_json, read_safetensors
+from hanpaca.model.meta import hf_name
 from hanpaca.model.pickle_headers import read_torch
 
 Layout = Literal["safetensors", "torch", "meta", "gguf"]
 MODEL_FILES = ("model.safetensors", "pytorch_model.bin")
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
-META_NAMES = {
-    "tok_embeddings": "model.embed_tokens",
-    "norm": "model.norm",
-    "output": "lm_head",
-    "attention.wq": "self_attn.q_proj",
-    "attention.wk": "self_attn.k_proj",
-    "attention.wv": "self_attn.v_proj",
-    "attention.wo": "self_attn.o_proj",
-    "feed_forward.w1": "mlp.gate_proj",
-    "feed_forward.w2": "mlp.down_proj",
-    "feed_forward.w3": "mlp.up_proj",
-    "attention_norm": "input_layernorm",
-    "ffn_norm": "post_attention_layernorm",
-}
-"""Modules of Meta's files and what Hugging Face calls them."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +120,7 @@ def _meta_joined(
         by_columns = name.endswith((".wo.weight", ".w2.weight")) or (
             name == "tok_embeddings.weight" and norm is not None and first.shape[1:] != norm.shape
         )
-        tensors[meta_to_hf(name)] = TensorHeader(first.dtype, _stacked(parts, by_columns))
+        tensors[hf_name(name) or name] = TensorHeader(first.dtype, _stacked(parts, by_columns))
     return tensors
 
 
@@ -144,16 +129,3 @@ def _stacked(parts: list[tuple[int, ...]], by_columns: bool) -> tuple[int, ...]:
         return parts[0]
     sizes = [part[-1] if by_columns else part[0] for part in parts]
     return (parts[0][0], sum(sizes)) if by_columns else (sum(sizes), parts[0][1])
-
-
-def meta_to_hf(name: str) -> str:
-    """Translate a tensor's name; what is not known stays as it is.
-
-    >>> meta_to_hf("layers.3.attention.wq.weight")
-    'model.layers.3.self_attn.q_proj.weight'
-    """
-    match = re.fullmatch(r"(layers\.\d+\.)?([\w.]+)\.weight", name)
-    if match is None or match[2] not in META_NAMES:
-        return name
-    layer = f"model.{match[1]}" if match[1] else ""
-    return f"{layer}{META_NAMES[match[2]]}.weight"

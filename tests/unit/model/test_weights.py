@@ -8,8 +8,9 @@ from safetensors.torch import load_file, save_file
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.headers import TensorHeader
+from hanpaca.model.meta import hf_name
 from hanpaca.model.shape import ModelShape, model_shape
-from hanpaca.model.weights import META_NAMES, find_weights, meta_to_hf, read_weights
+from hanpaca.model.weights import find_weights, read_weights
 
 HIDDEN, INNER, ROWS = 8, 12, 11
 WHOLE = {
@@ -49,7 +50,7 @@ def test_shards_of_metas_layout_are_put_together(
     weights = find_weights(tmp_path)
     assert weights is not None
     assert weights.layout == "meta"
-    expected = {meta_to_hf(f"{name}.weight"): shape for name, shape in WHOLE.items()}
+    expected = {hf_name(f"{name}.weight"): shape for name, shape in WHOLE.items()}
     assert {name: one.shape for name, one in weights.tensors.items()} == expected
     assert model_shape(weights.tensors) == ModelShape(ROWS, HIDDEN, 1, INNER, tied=False)
 
@@ -59,12 +60,6 @@ def test_a_tensor_that_one_shard_lacks_is_told(tmp_path: Path) -> None:
     torch.save({"norm.weight": torch.zeros(HIDDEN)}, tmp_path / "consolidated.01.pth")
     with pytest.raises(ArtifactError, match=r"tok_embeddings\.weight is not in every shard"):
         find_weights(tmp_path)
-
-
-def test_every_name_of_metas_has_one_of_hugging_faces() -> None:
-    assert len(set(META_NAMES.values())) == len(META_NAMES)
-    assert meta_to_hf("layers.7.feed_forward.w3.weight") == "model.layers.7.mlp.up_proj.weight"
-    assert meta_to_hf("something.else") == "something.else"
 
 
 def sharded(base: Path, folder: Path) -> Path:

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from hanpaca.errors import ArtifactError
 from hanpaca.model.checkpoint import read_file_headers
+from hanpaca.model.headers import read_safetensors
 from hanpaca.model.merge.config import AdapterConfig, read_adapter_config
 from hanpaca.model.pickled import read_pickled_headers
 from hanpaca.model.stored import Stored, locate
@@ -94,7 +93,7 @@ def read_adapter(folder: Path, *, alpha: float | None = None, weight: float = 1.
     metadata: Mapping[str, str] = {}
     if file.suffix == ".safetensors":
         stored = locate(read_file_headers(file))
-        metadata = _metadata(file)
+        metadata = read_safetensors(file)[1]
     else:
         stored = read_pickled_headers(file)
     if not stored:
@@ -126,14 +125,6 @@ def _weight_file(folder: Path) -> Path:
         f"{folder}: no adapter here: give a folder with adapter_config.json and one of "
         f"{', '.join(WEIGHT_FILES)}"
     )
-
-
-def _metadata(file: Path) -> Mapping[str, str]:
-    try:
-        with safe_open(file, framework="pt") as handle:
-            return handle.metadata() or {}
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{file}: cannot be read: {error}") from error
 
 
 class _Parts:
