@@ -52,11 +52,14 @@ def add_header(
 
 def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     """Write the tokenizer."""
-    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_model(vocabulary.model)
     writer.add_tokenizer_pre(vocabulary.pre)
     writer.add_token_list(vocabulary.tokens)
     writer.add_token_types(vocabulary.token_types)
-    writer.add_token_merges(vocabulary.merges)
+    if vocabulary.model == "llama":
+        writer.add_token_scores(vocabulary.scores)
+    else:
+        writer.add_token_merges(vocabulary.merges)
     adders = {
         "bos": writer.add_bos_token_id,
         "eos": writer.add_eos_token_id,
@@ -66,7 +69,8 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     for role, token in vocabulary.special.items():
         adders[role](token)
     writer.add_add_bos_token(vocabulary.add_bos)
-    writer.add_add_space_prefix(False)
+    writer.add_add_eos_token(vocabulary.add_eos)
+    writer.add_add_space_prefix(vocabulary.space_prefix)
     if vocabulary.chat_template:
         writer.add_chat_template(vocabulary.chat_template)
 

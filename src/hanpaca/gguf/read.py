@@ -6,7 +6,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import gguf
 import numpy as np
@@ -14,13 +14,12 @@ from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError
+from hanpaca.gguf.fields import field, special_tokens, token_list, vocabulary_of
 from hanpaca.gguf.header import Header, TensorEntry, read_header
 from hanpaca.gguf.names import gguf_name, hf_name, num_rotary_heads, to_halves
 from hanpaca.gguf.shapes import llama_shapes
 from hanpaca.gguf.vocab import Vocabulary
 
-Kind = TypeVar("Kind", int, float, str, bool)
-_ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 _IGNORED = ("rope_freqs.weight",)
 _NO_WEIGHTS = (Type.F64, Type.I8, Type.I16, Type.I32, Type.I64, Type.Q8_1, Type.Q8_K)
 """Types that gguf-py cannot dequantize, and llama.cpp keeps no weights in."""
@@ -74,7 +73,7 @@ def open_gguf(path: Path) -> GgufModel:
         tensors = _tensors(header)
         config = _config(header.fields, tied="lm_head.weight" not in tensors)
         _check_shapes(config, tensors)
-        return GgufModel(path, config, _vocabulary(header.fields), tensors)
+        return GgufModel(path, config, vocabulary_of(header.fields), tensors)
     except ValueError as error:
         raise ArtifactError(f"{path}: {error}") from error
 
@@ -95,35 +94,25 @@ def _tensors(header: Header) -> dict[str, TensorEntry]:
     return tensors
 
 
-def _field(fields: Mapping[str, Any], key: str, kind: type[Kind], default: Kind | None) -> Kind:
-    """One value of the header, checked to be of its kind; None as default demands it."""
-    value = fields.get(key, default)
-    if value is None:
-        raise ValueError(f"the header lacks {key!r}; download it again")
-    if type(value) is not kind:
-        raise ValueError(f"{key} is {value!r:.60}, but should be of type {kind.__name__}")
-    return value
-
-
 def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
     scaling = fields.get("llama.rope.scaling.type", "none")
     if scaling != "none":
         raise ValueError(f"rope scaling {scaling!r:.60} in a GGUF base is not supported")
 
     def size(key: str, default: int | None = None) -> int:
-        found = _field(fields, f"llama.{key}", int, default)
+        found = field(fields, f"llama.{key}", int, default)
         if found < 1:
             raise ValueError(f"llama.{key} is {found}, but should be at least 1")
         return found
 
     def rate(key: str, default: float | None = None) -> float:
-        return float(np.float32(_field(fields, f"llama.{key}", float, default)))
+        return float(np.float32(field(fields, f"llama.{key}", float, default)))
 
     heads = size("attention.head_count")
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": len(_list(fields, "tokens")),
+        "vocab_size": len(token_list(fields, "tokens")),
         "hidden_size": size("embedding_length"),
         "intermediate_size": size("feed_forward_length"),
         "num_hidden_layers": size("block_count"),
@@ -141,7 +130,7 @@ def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
     }
     if "llama.attention.key_length" in fields:
         config["head_dim"] = size("attention.key_length")
-    special = _special(fields)
+    special = special_tokens(fields)
     return config | {f"{role}_token_id": special.get(role) for role in ("bos", "eos", "pad")}
 
 
@@ -157,58 +146,3 @@ def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry])
                 f"tensor {gguf_name(name)} is {found or 'missing'}, but the header describes a "
                 f"model where it is {wanted.get(name) or 'not there'}; download it again"
             )
-
-
-def _vocabulary(fields: Mapping[str, Any]) -> Vocabulary:
-    kind = fields.get("tokenizer.ggml.model")
-    if kind != "gpt2":
-        raise ValueError(
-            f"tokenizer kind {kind!r:.60}; only byte-level BPE ('gpt2') can be read from GGUF: "
-            "give the model's Hugging Face folder instead"
-        )
-    template = fields.get("tokenizer.chat_template")
-    if template is not None and not isinstance(template, str):
-        raise ValueError("tokenizer.chat_template is no text")
-    vocabulary = Vocabulary(
-        pre=_field(fields, "tokenizer.ggml.pre", str, None),
-        tokens=_list(fields, "tokens"),
-        token_types=_list(fields, "token_type", int),
-        merges=_list(fields, "merges"),
-        special=_special(fields),
-        add_bos=_field(fields, "tokenizer.ggml.add_bos_token", bool, False),
-        chat_template=template,
-    )
-    _check_vocabulary(vocabulary)
-    return vocabulary
-
-
-def _check_vocabulary(vocabulary: Vocabulary) -> None:
-    if len(vocabulary.token_types) != len(vocabulary.tokens):
-        raise ValueError("tokenizer.ggml.token_type does not have one entry a token")
-    known = set(vocabulary.tokens)
-    for merge in vocabulary.merges:
-        parts = merge.split(" ")
-        if len(parts) != 2 or not known.issuperset((*parts, "".join(parts))):
-            raise ValueError(f"the merge {merge!r:.60} does not make a token of two tokens")
-
-
-def _list(fields: Mapping[str, Any], name: str, kind: type = str) -> list[Any]:
-    """An array of the tokenizer, checked to be one of its kind."""
-    key = f"tokenizer.ggml.{name}"
-    values = fields.get(key)
-    if not isinstance(values, list) or not all(type(value) is kind for value in values):
-        raise ValueError(f"the header lacks {key!r}, or it is damaged; download it again")
-    return values
-
-
-def _special(fields: Mapping[str, Any]) -> dict[str, int]:
-    """Token ids by role."""
-    num_tokens = len(_list(fields, "tokens"))
-    found = {}
-    for role, name in _ROLES.items():
-        key = f"tokenizer.ggml.{name}_token_id"
-        if key in fields:
-            found[role] = _field(fields, key, int, None)
-            if not 0 <= found[role] < num_tokens:
-                raise ValueError(f"{key} is {found[role]}, but there are {num_tokens} tokens")
-    return found

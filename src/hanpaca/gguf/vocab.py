@@ -1,47 +1,29 @@
-"""A tokenizer as GGUF stores it, from and to `tokenizer.json` (byte-level BPE).
+"""A tokenizer as GGUF stores it; and byte-level BPE from and to `tokenizer.json`.
 
-llama.cpp splits text before it merges, by a rule it finds by name (`tokenizer.ggml.pre`). The name
-is recognised here by the structure of `pre_tokenizer`, so an extended vocabulary keeps it.
+SentencePiece comes in `hanpaca.gguf.pieces`, the rules that split text in
+`hanpaca.gguf.pretokenizers`.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gguf.constants import TokenType
 
 from hanpaca.errors import ArtifactError
+from hanpaca.gguf.pretokenizers import (
+    BYTES,
+    INEXACT,
+    PRE_TOKENIZERS,
+    WHOLE_WORDS,
+    known_pre_tokenizer,
+    recognise_pre_tokenizer,
+)
+from hanpaca.gguf.settings import Settings, read_json
 
-_CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
-_TAIL = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
-
-
-def _split_then_bytes(pattern: str) -> dict[str, Any]:
-    split = {
-        "type": "Split",
-        "pattern": {"Regex": pattern},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-    return {"type": "Sequence", "pretokenizers": [split, {**_BYTES, "use_regex": False}]}
-
-
-PRE_TOKENIZERS: Mapping[str, dict[str, Any]] = {
-    "gpt-2": {**_BYTES, "use_regex": True},
-    "smollm": {
-        "type": "Sequence",
-        "pretokenizers": [
-            {"type": "Digits", "individual_digits": True},
-            {**_BYTES, "use_regex": True},
-        ],
-    },
-    "llama-bpe": _split_then_bytes(_CONTRACTIONS + r"\p{N}{1,3}" + _TAIL),
-    "qwen2": _split_then_bytes(_CONTRACTIONS + r"\p{N}" + _TAIL),
-}
-"""llama.cpp's names and what `tokenizer.json` says for the same rule."""
+_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
 
 
 @dataclass(frozen=True)
@@ -49,13 +31,24 @@ class Vocabulary:
     """What a GGUF file says about its tokenizer."""
 
     pre: str
+    """How text is split before bytes are merged; of SentencePiece, always "default"."""
     tokens: list[str]
     token_types: list[int]
     merges: list[str]
+    """Pairs in the order they are joined; of SentencePiece none."""
     special: Mapping[str, int]
     """Token ids by role: bos, eos, unk, pad."""
     add_bos: bool
     chat_template: str | None
+    add_eos: bool = False
+    model: Literal["gpt2", "llama"] = "gpt2"
+    """Byte-level BPE, or SentencePiece BPE."""
+    scores: list[float] = field(default_factory=list)
+    """Of SentencePiece: the highest is joined first."""
+    space_prefix: bool = False
+    """A text is encoded as if a space stood before it."""
+    differences: tuple[str, ...] = field(default=(), compare=False)
+    """Where llama.cpp gives other ids than the folder's own files, in words; to be told."""
 
 
 def read_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
@@ -69,17 +62,16 @@ def read_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
         ArtifactError: Missing, damaged, of another kind, or with more pieces than rows.
     """
     file = folder / "tokenizer.json"
-    spec = _read_json(file)
-    config_file = folder / "tokenizer_config.json"
-    config = _read_json(config_file) if config_file.exists() else {}
+    spec = read_json(file)
+    settings = Settings.of(folder)
     try:
-        return _vocabulary(spec, config, folder, num_rows)
+        return _vocabulary(spec, settings, folder, num_rows)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"{file}: damaged: {error!r:.100}; download it again") from error
 
 
 def _vocabulary(
-    spec: Mapping[str, Any], config: Mapping[str, Any], folder: Path, num_rows: int
+    spec: Mapping[str, Any], settings: Settings, folder: Path, num_rows: int
 ) -> Vocabulary:
     model = spec.get("model", {})
     if model.get("type") != "BPE" or model.get("byte_fallback"):
@@ -95,27 +87,51 @@ def _vocabulary(
         type(text) is str and type(number) is int and number >= 0 for text, number in ids.items()
     ):
         raise ValueError("every piece needs an id of its own")
-    if max(types) >= num_rows:
-        raise ArtifactError(
-            f"{folder}: the tokenizer has a piece with id {max(types)}, the model only {num_rows} "
-            "rows: they do not belong together"
-        )
+    check_rows(folder, max(types), num_rows)
     tokens = [f"[PAD{number}]" for number in range(num_rows)]
     for text, number in ids.items():
         tokens[number] = text
+    pre = recognise_pre_tokenizer(
+        spec.get("pre_tokenizer"), folder, ignore_merges=bool(model.get("ignore_merges"))
+    )
     return Vocabulary(
-        pre=recognise_pre_tokenizer(spec.get("pre_tokenizer"), folder),
+        pre=pre,
         tokens=tokens,
         token_types=[int(types.get(number, TokenType.UNUSED)) for number in range(num_rows)],
         merges=[merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]],
-        special={
-            role: ids[_content(config.get(f"{role}_token"))]
-            for role in ("bos", "eos", "unk", "pad")
-            if _content(config.get(f"{role}_token")) in ids
-        },
-        add_bos=_adds_bos(spec, config),
-        chat_template=_chat_template(folder, config),
+        special={role: ids[text] for role, text in settings.special.items() if text in ids},
+        add_bos=settings.adds.get("bos", False),
+        add_eos=settings.adds.get("eos", False),
+        chat_template=settings.chat_template,
+        differences=_differences(spec, pre, folder),
     )
+
+
+def check_rows(folder: Path, last_id: int, num_rows: int) -> None:
+    """Check that every piece has a row.
+
+    Raises:
+        ArtifactError: One has none.
+    """
+    if last_id >= num_rows:
+        raise ArtifactError(
+            f"{folder}: the tokenizer has a piece with id {last_id}, the model only {num_rows} "
+            "rows: they do not belong together"
+        )
+
+
+def settings_of(vocabulary: Vocabulary) -> dict[str, Any]:
+    """The content of `tokenizer_config.json`."""
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": vocabulary.add_bos,
+        "add_eos_token": vocabulary.add_eos,
+        **{f"{role}_token": vocabulary.tokens[i] for role, i in vocabulary.special.items()},
+    }
+    if vocabulary.chat_template:
+        config["chat_template"] = vocabulary.chat_template
+    return config
 
 
 def write_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
@@ -124,49 +140,33 @@ def write_tokenizer(vocabulary: Vocabulary, folder: Path) -> None:
     Raises:
         ArtifactError: llama.cpp's pre-tokenizer has no counterpart here.
     """
-    if vocabulary.pre not in PRE_TOKENIZERS:
-        raise ArtifactError(
-            f"pre-tokenizer {vocabulary.pre!r} is not known; known: {', '.join(PRE_TOKENIZERS)}"
-        )
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "clean_up_tokenization_spaces": False,
-        "add_bos_token": vocabulary.add_bos,
-        **{f"{role}_token": vocabulary.tokens[i] for role, i in vocabulary.special.items()},
-    }
-    if vocabulary.chat_template:
-        config["chat_template"] = vocabulary.chat_template
-    for name, tree in (("tokenizer.json", _spec(vocabulary)), ("tokenizer_config.json", config)):
+    for name, tree in (
+        ("tokenizer.json", _spec(vocabulary)),
+        ("tokenizer_config.json", settings_of(vocabulary)),
+    ):
         text = json.dumps(tree, ensure_ascii=False, indent=1)
         (folder / name).write_text(text, encoding="utf-8")
 
 
 def _spec(vocabulary: Vocabulary) -> dict[str, Any]:
     """The content of `tokenizer.json`."""
+    pre = known_pre_tokenizer(vocabulary.pre)
     marked = (TokenType.CONTROL, TokenType.USER_DEFINED)
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {
-                "id": number,
-                "content": text,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": kind == TokenType.CONTROL,
-            }
+            {"id": number, "content": text, **_FLAGS, "special": kind == TokenType.CONTROL}
             for number, (text, kind) in enumerate(
                 zip(vocabulary.tokens, vocabulary.token_types, strict=True)
             )
             if kind in marked
         ],
         "normalizer": None,
-        "pre_tokenizer": PRE_TOKENIZERS[vocabulary.pre],
-        "post_processor": None,
-        "decoder": {**_BYTES, "use_regex": True},
+        "pre_tokenizer": PRE_TOKENIZERS[pre],
+        "post_processor": _template(vocabulary),
+        "decoder": {**BYTES, "use_regex": True},
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -175,7 +175,7 @@ def _spec(vocabulary: Vocabulary) -> dict[str, Any]:
             "end_of_word_suffix": "",
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": vocabulary.pre == "llama-bpe",
+            "ignore_merges": pre in WHOLE_WORDS,
             "vocab": {
                 text: number
                 for number, text in enumerate(vocabulary.tokens)
@@ -186,65 +186,58 @@ def _spec(vocabulary: Vocabulary) -> dict[str, Any]:
     }
 
 
-def recognise_pre_tokenizer(tree: object, folder: Path) -> str:
-    """Find llama.cpp's name for a `pre_tokenizer`.
+def _template(vocabulary: Vocabulary) -> dict[str, Any] | None:
+    """What is put around a text; a second text is handled like the first."""
+    around = [
+        vocabulary.tokens[vocabulary.special[role]] if adds and role in vocabulary.special else None
+        for role, adds in (("bos", vocabulary.add_bos), ("eos", vocabulary.add_eos))
+    ]
+    used = [token for token in around if token]
+    if not used:
+        return None
+
+    def parts(text: str, kind: int) -> list[dict[str, Any]]:
+        before, after = (
+            [{"SpecialToken": {"id": token, "type_id": kind}}] if token else [] for token in around
+        )
+        return [*before, {"Sequence": {"id": text, "type_id": kind}}, *after]
+
+    return {
+        "type": "TemplateProcessing",
+        "single": parts("A", 0),
+        "pair": parts("A", 0) + parts("B", 1),
+        "special_tokens": {
+            token: {"id": token, "ids": [vocabulary.tokens.index(token)], "tokens": [token]}
+            for token in used
+        },
+    }
+
+
+def _differences(spec: Mapping[str, Any], pre: str, folder: Path) -> tuple[str, ...]:
+    """What a `tokenizer.json` does that llama.cpp will not.
 
     Raises:
-        ArtifactError: It has none that is known here.
+        ArtifactError: It changes text in a way that llama.cpp has no counterpart of.
     """
-    for name, known in PRE_TOKENIZERS.items():
-        if _essence(tree) == _essence(known):
-            return name
-    raise ArtifactError(
-        f"{folder / 'tokenizer.json'}: llama.cpp has no known counterpart of this pre_tokenizer: "
-        f"{json.dumps(tree, ensure_ascii=False)[:120]}"
-    )
-
-
-def _essence(tree: object) -> object:
-    """What decides how text is split; offsets and defaults left out."""
-    if isinstance(tree, dict):
-        if tree.get("type") == "Sequence":
-            return [_essence(part) for part in tree["pretokenizers"]]
-        kept = {k: v for k, v in tree.items() if k not in ("trim_offsets", "invert")}
-        return [{"use_regex": True, **kept} if tree.get("type") == "ByteLevel" else kept]
-    return tree
-
-
-def _adds_bos(spec: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    if config.get("add_bos_token") is not None:
-        return bool(config["add_bos_token"])
-    post = spec.get("post_processor") or {}
-    steps = post.get("processors", [post])
-    return any(
-        step.get("type") == "TemplateProcessing" and "SpecialToken" in step["single"][0]
-        for step in steps
-    )
-
-
-def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.exists():
-        try:
-            return file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ArtifactError(f"{file}: cannot be read as UTF-8: {error}") from error
-    template = config.get("chat_template")
-    return template if isinstance(template, str) else None
-
-
-def _content(token: object) -> str:
-    """A token's text; "" for none."""
-    if isinstance(token, dict):
-        token = token.get("content")
-    return token if isinstance(token, str) else ""
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        tree = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, RecursionError, ValueError) as error:
-        raise ArtifactError(f"{file}: cannot be read: {error}") from error
-    if not isinstance(tree, dict):
-        raise ArtifactError(f"{file}: damaged: not a JSON object")
-    return tree
+    normalizer = spec.get("normalizer")
+    found = [INEXACT[pre]] if pre in INEXACT else []
+    if normalizer not in (None, {"type": "NFC"}, {"type": "Sequence", "normalizers": []}):
+        raise ArtifactError(
+            f"{folder / 'tokenizer.json'}: llama.cpp has no counterpart of this normalizer: "
+            f"{json.dumps(normalizer, ensure_ascii=False)[:120]}"
+        )
+    if normalizer == {"type": "NFC"}:
+        found.append(
+            "tokenizer.json composes characters (NFC) before it encodes; llama.cpp does not"
+        )
+    bare = [
+        token["content"]
+        for token in spec.get("added_tokens") or ()
+        if any(token.get(flag) for flag in ("single_word", "lstrip", "rstrip"))
+    ]
+    if bare:
+        found.append(
+            f"{len(bare)} added tokens, such as {bare[0]!r:.40}, swallow spaces or stand only as "
+            "whole words in transformers; in llama.cpp they do not"
+        )
+    return tuple(found)

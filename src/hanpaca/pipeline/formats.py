@@ -16,7 +16,6 @@ from hanpaca.errors import ArtifactError
 from hanpaca.gguf.metadata import Metadata
 from hanpaca.gguf.read import GgufModel, open_gguf
 from hanpaca.gguf.stream import SourceTensor
-from hanpaca.gguf.vocab import read_vocabulary, write_tokenizer
 from hanpaca.gguf.write import GgufSummary, Importance, write_gguf
 from hanpaca.model.checkpoint import PlannedTensor, write_weights
 from hanpaca.model.merge import (
@@ -28,6 +27,7 @@ from hanpaca.model.merge import (
     write_side,
 )
 from hanpaca.model.meta import EMBEDDING
+from hanpaca.pipeline.vocabularies import folder_vocabulary, write_vocabulary
 
 
 def gguf_to_folder(gguf: Path, folder: Path) -> None:
@@ -49,7 +49,7 @@ def gguf_to_folder(gguf: Path, folder: Path) -> None:
 
 def write_gguf_side(model: GgufModel, folder: Path) -> None:
     """Write what a Hugging Face folder has beside the weights: configuration and tokenizer."""
-    write_tokenizer(model.vocabulary, folder)
+    write_vocabulary(model.vocabulary, folder, model.path)
     for name, tree in (
         ("config.json", dict(model.config)),
         ("generation_config.json", _generation_config(model.config)),
@@ -114,7 +114,7 @@ def plan_to_gguf(
             outputs,
             [_source(tensor) for tensor in tensors],
             config=read_config(folder),
-            vocabulary=read_vocabulary(folder, rows["model.embed_tokens.weight"]),
+            vocabulary=folder_vocabulary(folder, rows["model.embed_tokens.weight"]),
             metadata=metadata,
             importance=importance,
             on_bytes=on_bytes,

@@ -15,10 +15,8 @@ from hanpaca.tokenizer import (
     Wishes,
     audit_extension,
     extend_tokenizer,
-    open_tokenizer,
     write_extension,
 )
-from hanpaca.tokenizer.sentencepiece_bpe import SentencePieceBPE
 
 NAME = stages.TOKENIZER
 SPELLINGS = "spellings.jsonl"
@@ -36,7 +34,6 @@ _FILES = (
 
 def work(job: Job, folder: Path) -> Mapping[str, Any]:
     """Extend the tokenizer on the text that is learned from; audit it on what is held out."""
-    # _refuse_sentencepiece(job.base)
     settings = job.recipe.tokenizer
     source = job.stage(data.NAME)
     spellings: tuple[tuple[int, ...], ...] = ()
@@ -73,16 +70,6 @@ def work(job: Job, folder: Path) -> Mapping[str, Any]:
         "num_dead_pieces": len(audit.dead_pieces),
         "num_changed_protected": audit.num_changed_protected,
     }
-
-
-def _refuse_sentencepiece(base: Path) -> None:
-    """Say at the beginning what would fail after all the training."""
-    tokenizer = open_tokenizer(base)
-    if isinstance(tokenizer, SentencePieceBPE):
-        raise ArtifactError(
-            f"{tokenizer.path}: a SentencePiece tokenizer cannot be written to GGUF yet, so no "
-            "whole run ends with it; the tokenizer commands and `merge` take it"
-        )
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:

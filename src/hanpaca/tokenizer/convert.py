@@ -82,8 +82,7 @@ def convert_sentencepiece(
     tokenizer = read_sentencepiece(model)
     config = _with_flags(read_config(tokenizer.path.parent), tokenizer, (add_bos, add_eos))
     spec = spec_of_sentencepiece(tokenizer, config)
-    normal = [piece.piece for piece in tokenizer.proto.pieces if piece.type == NORMAL]
-    texts = stress_texts([piece.replace(SPACE, " ") for piece in normal])
+    texts = texts_to_try(tokenizer)
     differing = differing_texts(tokenizer, spec, texts)
     if differing and not inexact:
         raise ArtifactError(
@@ -111,6 +110,12 @@ def write_sentencepiece_folder(tokenizer: SentencePieceBPE, base: Path, folder: 
     (folder / FILE_NAME).write_bytes(tokenizer.proto.SerializeToString())
     write_json(folder / "tokenizer.json", spec_of_sentencepiece(tokenizer, config))
     write_side_files(config, base, folder)
+
+
+def texts_to_try(tokenizer: SentencePieceBPE) -> list[str]:
+    """Make the texts that a conversion is tried on, of the model's own pieces."""
+    normal = [piece.piece for piece in tokenizer.proto.pieces if piece.type == NORMAL]
+    return stress_texts([piece.replace(SPACE, " ") for piece in normal])
 
 
 def differing_texts(

@@ -154,6 +154,15 @@ def parse_model(data: bytes, *, path: Path) -> Any:  # noqa: ANN401  # a generat
     return proto
 
 
+def new_model() -> Any:  # noqa: ANN401  # a generated class
+    """Make an empty ModelProto.
+
+    Raises:
+        ResourceError: the packages that write it are not installed.
+    """
+    return _schema().ModelProto()
+
+
 def sentencepiece_of_proto(proto: Any, *, path: Path) -> SentencePieceBPE:  # noqa: ANN401
     """Make a tokenizer from a ModelProto; `path` is for messages.
 

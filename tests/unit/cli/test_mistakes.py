@@ -140,7 +140,7 @@ MISTAKES = [
     ("gguf base -o out --types=", 2, "--types: none is given"),
     ("gguf base -o out --types q9", 2, "'q9' is unknown; known: f32"),
     ("gguf base -o file", 5, "file: File exists"),
-    ("gguf no-tokenizer -o out", 4, "no-tokenizer/tokenizer.json: cannot be read"),
+    ("gguf no-tokenizer -o out", 4, "no-tokenizer: no tokenizer.model and no"),
     ("gguf no-model -o out", 4, "no-model: no weights here"),
     ("chat gone", 4, "gone: cannot be read"),
     ("chat folder", 4, "no 70-gguf"),

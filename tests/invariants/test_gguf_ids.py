@@ -1,0 +1,259 @@
+"""A text has the same ids in llama.cpp, reading our GGUF, as in the tokenizer it comes from."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+import torch
+import xllamacpp
+from tokenizers import Tokenizer, models, trainers
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from hanpaca.data.text import read_documents
+from hanpaca.gguf.pretokenizers import PRE_TOKENIZERS, WHOLE_WORDS
+from hanpaca.gguf.read import open_gguf
+from hanpaca.gguf.vocab import read_vocabulary, write_tokenizer
+from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
+from hanpaca.pipeline.vocabularies import folder_vocabulary
+from hanpaca.tokenizer import extend_tokenizer, write_extension
+from hanpaca.tokenizer.convert import convert_sentencepiece
+from hanpaca.tokenizer.reference_merge import merge_sentencepiece
+
+ODD = (
+    "",
+    " ",
+    "  two  spaces ",
+    "\ttab\n\n\nlines\r\n",
+    "I'll DON'T it's 1234567 3.14 a1b2",
+    "naïve café e\u0301 ﬁ Ωmega привет 안녕 かな カナ ไทย עברית",
+    "白日依山尽，黄河入海流。《诗》……（1984年）",
+    "😀👩‍👩‍👧 🇨🇳 \u200b\ufeff𠀀龘",
+    "x = {'a': [1, 2]}  # comment\n    return x",
+    "   ",
+    "\u3000全角　空格",
+    "…",
+    "A" * 50 + "é" * 30,
+)
+TEXTS = (*ODD, *(f"{a} {b}" for a in ODD for b in ODD))
+
+
+def rows_of(tokenizer: Path) -> int:
+    """Entries of a tokenizer folder, and three rows that have none, as padded models have."""
+    if (tokenizer / "tokenizer.model").is_file():
+        model = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer / "tokenizer.model"))
+        return len(model) + 3
+    return Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab_size() + 3
+
+
+def model_around(tokenizer: Path, folder: Path) -> Path:
+    """A model of one small layer with a tokenizer."""
+    config = LlamaConfig(
+        vocab_size=rows_of(tokenizer),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    for file in tokenizer.iterdir():
+        if file.name.startswith("tokenizer"):
+            shutil.copyfile(file, folder / file.name)
+    return folder
+
+
+class Llama:
+    """llama.cpp's tokenizer of a GGUF file."""
+
+    def __init__(self, connection: HTTPConnection) -> None:
+        self._connection = connection
+
+    def encode(self, text: str, *, whole: bool = False) -> list[int]:
+        """Ids of a text as it is, or with what a model wants around it."""
+        request = {"content": text, "add_special": whole, "parse_special": whole}
+        self._connection.request("POST", "/tokenize", json.dumps(request))
+        with self._connection.getresponse() as reply:
+            return list(json.loads(reply.read())["tokens"])
+
+
+@contextmanager
+def served(gguf: Path) -> Iterator[Llama]:
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.n_ctx = 64
+    params.verbosity = -1
+    params.warmup = False
+    server = xllamacpp.Server(params)
+    try:
+        with closing(HTTPConnection(server.listening_address.removeprefix("http://"))) as open_one:
+            yield Llama(open_one)
+    finally:
+        del server  # which ends its threads
+
+
+@contextmanager
+def written(tokenizer: Path, folder: Path) -> Iterator[Llama]:
+    """llama.cpp with the GGUF of a tokenizer; and the GGUF read back, in `folder/back`."""
+    model = model_around(tokenizer, folder / "model")
+    folder_to_gguf(model, folder / "m.gguf", file_type="f16", metadata={})
+    gguf_to_folder(folder / "m.gguf", folder / "back")
+    with served(folder / "m.gguf") as llama:
+        yield llama
+
+
+def differing(ours: Llama, oracle: Any, texts: Sequence[str]) -> list[str]:
+    """Texts to which llama.cpp gives other ids than a sentencepiece or tokenizers encoder."""
+    if isinstance(oracle, Tokenizer):
+        encoded = oracle.encode_batch(list(texts), add_special_tokens=False)
+        wanted = [list(one.ids) for one in encoded]
+    else:
+        wanted = oracle.encode(list(texts))
+    return [text for text, ids in zip(texts, wanted, strict=True) if ours.encode(text) != ids]
+
+
+def tokenizers_of(folder: Path) -> list[Any]:
+    """Every engine that the files of a folder are for."""
+    engines: list[Any] = []
+    if (folder / "tokenizer.model").is_file():
+        file = str(folder / "tokenizer.model")
+        engines.append(sentencepiece.SentencePieceProcessor(model_file=file))
+    if (folder / "tokenizer.json").is_file():
+        engines.append(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    return engines
+
+
+def bytes_tokenizer(pre: str, folder: Path, lines: Sequence[str], vocab_size: int = 1000) -> Path:
+    """Byte-level BPE with a splitting rule, trained on lines."""
+    tokenizer = Tokenizer(models.BPE(ignore_merges=pre in WHOLE_WORDS))
+    spec = json.loads(tokenizer.to_str())
+    spec["pre_tokenizer"] = PRE_TOKENIZERS[pre]
+    spec["decoder"] = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}
+    tokenizer = Tokenizer.from_str(json.dumps(spec))
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|end|>", "<|start|>"],
+        initial_alphabet=ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(list(lines), trainer)
+    folder.mkdir(parents=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<|start|>",
+        "eos_token": "<|end|>",
+        "add_bos_token": pre in WHOLE_WORDS,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("pre", PRE_TOKENIZERS)
+def test_bytes_split_by_every_known_rule(pre: str, tmp_path: Path) -> None:
+    folder = bytes_tokenizer(pre, tmp_path / "t", TEXTS)
+    rows = rows_of(folder)
+    vocabulary = read_vocabulary(folder, rows)
+    assert bool(vocabulary.differences) is (pre == "tekken")
+    texts = [text for text in TEXTS if "naïve" not in text or not vocabulary.differences]
+    with written(folder, tmp_path) as llama:
+        for engine in (*tokenizers_of(folder), *tokenizers_of(tmp_path / "back")):
+            assert differing(llama, engine, texts) == []
+        ids = AutoTokenizer.from_pretrained(tmp_path / "back").encode("Hello")
+        assert llama.encode("Hello", whole=True) == ids
+        assert (ids[0] == 1) is (pre in WHOLE_WORDS)
+    assert read_vocabulary(tmp_path / "back", rows) == vocabulary
+
+
+def test_pieces_of_sentencepiece(pico_sentencepiece: Path, tmp_path: Path) -> None:
+    convert_sentencepiece(pico_sentencepiece, tmp_path / "t")
+    with written(tmp_path / "t", tmp_path) as llama:
+        for engine in (*tokenizers_of(tmp_path / "t"), *tokenizers_of(tmp_path / "back")):
+            assert differing(llama, engine, TEXTS) == []
+        ids = AutoTokenizer.from_pretrained(tmp_path / "t").encode("Hello </s>")
+        assert llama.encode("Hello </s>", whole=True) == ids
+        assert ids[0] == 1
+    rows = rows_of(tmp_path / "t")
+    assert folder_vocabulary(tmp_path / "back", rows) == folder_vocabulary(tmp_path / "t", rows)
+
+
+def real_lines(shared_data: Path, num_lines: int) -> list[str]:
+    """Lines of Chinese and English, half each, and the odd ones."""
+    texts = list(TEXTS)
+    for name in ("zh.jsonl.zst", "en.txt.zst"):
+        documents = read_documents([shared_data / "corpus" / name])
+        lines = (line for one in documents for line in one.text.split("\n") if line.strip())
+        texts += islice(lines, num_lines // 2)
+    return texts
+
+
+LINES = 10_000
+
+
+@pytest.fixture(scope="session")
+def lines(shared_data: Path) -> list[str]:
+    return real_lines(shared_data, LINES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["stock", "merged", "padded", "extended"])
+def test_real_sentencepiece_vocabularies(
+    which: str, shared_data: Path, lines: list[str], tmp_path: Path
+) -> None:
+    """LLaMA's own, the published Chinese merges of 49,953 and 49,954 pieces, and our extension."""
+    llama = shared_data / "tokenizers" / "llama"
+    folder = tmp_path / "t"
+    folder.mkdir()
+    if which in ("merged", "padded"):
+        chinese = shared_data / "tokenizers" / "chinese_sp.model"
+        model, num_pieces = merge_sentencepiece(
+            llama / "tokenizer.model", chinese, pad=which == "padded"
+        )
+        assert num_pieces == 49_953 + (which == "padded")
+        (folder / "tokenizer.model").write_bytes(model)
+    elif which == "stock":
+        convert_sentencepiece(llama, folder)
+    else:
+        extension = extend_tokenizer(llama, lines, num_pieces=2000, scripts=("Han",))
+        write_extension(extension, llama, folder)
+    with written(folder, tmp_path) as ours:
+        exact, *others = tokenizers_of(folder)
+        assert differing(ours, exact, lines) == []
+        back = tokenizers_of(tmp_path / "back")
+        assert exact.encode(lines) == back[0].encode(lines)
+        for engine in (*others, *back[1:]):
+            assert differing(ours, engine, TEXTS) == []
+    # Scores of 0 are equal scores, which no merge list can say.
+    assert len(back) == (1 if which in ("merged", "padded") else 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["smollm", "extended", "llama-bpe", "qwen2"])
+def test_real_byte_level_vocabularies(
+    which: str, lines: list[str], smollm2_gguf: Path, tmp_path: Path
+) -> None:
+    """SmolLM2's and our extension of it, and what Llama 3's and Qwen's rules learn of the lines."""
+    if which in PRE_TOKENIZERS and which != "smollm":
+        folder = bytes_tokenizer(which, tmp_path / "t", lines, vocab_size=8000)
+    else:
+        folder = base = tmp_path / "smollm"
+        base.mkdir()
+        write_tokenizer(open_gguf(smollm2_gguf).vocabulary, base)
+        if which == "extended":
+            folder = tmp_path / "t"
+            extension = extend_tokenizer(base, lines, num_pieces=2000, scripts=("Han",))
+            write_extension(extension, base, folder)
+    with written(folder, tmp_path) as ours:
+        (exact,) = tokenizers_of(folder)
+        assert differing(ours, exact, lines) == []
+        (back,) = tokenizers_of(tmp_path / "back")
+        assert differing(ours, back, TEXTS) == []
