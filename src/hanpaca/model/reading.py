@@ -98,7 +98,10 @@ def read_exactly(descriptor: int, part: Tensor, extent: Extent, first_row: int) 
     buffer = part.view(torch.uint8).view(-1).numpy().data
     at = extent.offset + (first_row - extent.rows.start) * extent.row_bytes
     while buffer:
-        count = os.preadv(descriptor, [buffer], at)
+        try:
+            count = os.preadv(descriptor, [buffer], at)
+        except OSError as error:
+            raise ArtifactError(f"{extent.file}: cannot be read: {error.strerror}") from error
         if count == 0:
             raise ArtifactError(f"{extent.file}: became shorter while it was read")
         buffer, at = buffer[count:], at + count

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,6 +68,11 @@ class AdapterConfig:
         alpha = self._by_pattern(self.alpha_pattern, module) or self.alpha
         if alpha is None:
             raise ArtifactError(f"{self.file}: no lora_alpha for {module}: give --alpha")
+        if rank == 0 or not isfinite(alpha):
+            raise ArtifactError(
+                f"{self.file}: rank {rank} and lora_alpha {alpha} for {module} give no scaling; "
+                "copy the configuration of the training again"
+            )
         return alpha / (rank**0.5 if self.use_rslora else rank)
 
     def _by_pattern(self, pattern: Mapping[str, float], module: str) -> float | None:

@@ -297,3 +297,13 @@ def test_what_an_adapter_sets_has_no_share(pico_untied: Path, tmp_path: Path) ->
         merge_adapters(
             pico_untied, [adapter], tmp_path / "out", options=MergeOptions(weights=(0.5,))
         )
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(4, float("nan")), (4, float("inf")), (0, 8)])
+def test_a_scaling_that_is_no_number_is_refused(
+    rank: int, alpha: float, pico_untied: Path, tmp_path: Path
+) -> None:
+    state = factors(rank=rank)
+    adapter = write_adapter(tmp_path / "a", prefixed(state), r=rank, lora_alpha=alpha)
+    with pytest.raises(ArtifactError, match=r"adapter_config\.json: rank .* give no scaling"):
+        merge_adapters(pico_untied, [adapter], tmp_path / "out")
