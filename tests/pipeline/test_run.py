@@ -56,6 +56,27 @@ def test_every_stage_leaves_its_files_and_no_leftovers(finished: Path) -> None:
     assert "<svg" in (finished / "80-eval/report.html").read_text(encoding="utf-8")
 
 
+def test_a_llama_with_a_sentencepiece_vocabulary_goes_the_whole_way(
+    pico_llama: Path, pico_recipe: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = hanpaca(
+        "run",
+        pico_recipe,
+        "--run",
+        run,
+        f"base={pico_llama}",
+        "sft.template=alpaca",
+        "sft.block_tokens=256",
+    )
+    assert done.returncode == 0, done.stderr
+    result = read_results(run / "80-eval/results.json")
+    base, pretrained = result.models[:2]
+    assert pretrained.tokens_per_han_character < base.tokens_per_han_character
+    assert (run / "60-chat/tokenizer.model").is_file()
+    assert hanpaca("verify", run).returncode == 0
+
+
 def test_a_second_run_does_nothing(finished: Path, pico_recipe: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.glob("*/manifest.json")}
     again = hanpaca("run", pico_recipe, "--run", finished)
