@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hanpaca.cli.display import byte_counter, print_table
+from hanpaca.cli.display import byte_counter, errors, print_table
 from hanpaca.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ def write(
     written = model_to_gguf(
         model, files, adapters=adapter or [], metadata={}, on_bytes=byte_counter("writing")
     )
+    for note in dict.fromkeys(note for summary in written.values() for note in summary.notes):
+        errors.print(f"Note: {note}", markup=False)
     for name, summary in written.items():
         print(f"{files[name]}: {summary.num_bytes / 1e6:.0f} MB")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gguf
 
-from hanpaca.errors import ArtifactError
+from hanpaca.gguf.rope import add_rope
 from hanpaca.gguf.types import FILE_TYPES
 from hanpaca.gguf.vocab import Vocabulary
 
@@ -18,22 +18,16 @@ Metadata = Mapping[str, str | int | float | bool | list[str]]
 
 
 def add_header(
-    writer: gguf.GGUFWriter, config: Mapping[str, Any], file_type: str, name: str
+    writer: gguf.GGUFWriter, config: Mapping[str, Any], file_type: str, name: object
 ) -> None:
     """Write what a model is: its architecture, sizes and type.
 
-    Raises:
-        ArtifactError: It has something that cannot be written.
+    `hanpaca.gguf.config.check_config` says beforehand whether it can be written.
     """
     heads = config["num_attention_heads"]
     head_dim = config.get("head_dim") or config["hidden_size"] // heads
-    rope = config.get("rope_parameters") or {}
-    if rope.get("rope_type", "default") != "default":
-        raise ArtifactError(
-            f"rope scaling {rope['rope_type']!r} cannot be written to GGUF yet; use a model without"
-        )
     writer.add_type("model")
-    writer.add_name(name)
+    writer.add_name(str(name))
     writer.add_block_count(config["num_hidden_layers"])
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
@@ -43,7 +37,7 @@ def add_header(
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
     writer.add_rope_dimension_count(head_dim)
-    writer.add_rope_freq_base(rope.get("rope_theta", config.get("rope_theta", 10_000.0)))
+    add_rope(writer, config)
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(int(FILE_TYPES[file_type][1]))
@@ -76,13 +70,16 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
 
 
 def add_metadata(writer: gguf.GGUFWriter, metadata: Metadata) -> None:
-    """Write further keys, each in the type of its value."""
+    """Write further keys, each in the type of its value; the name is part of the header."""
     for key, value in metadata.items():
+        if key == "general.name":
+            continue
         match value:
             case bool():
                 writer.add_bool(key, value)
             case int():
-                writer.add_int64(key, value)
+                add = writer.add_uint32 if 0 <= value < 2**32 else writer.add_int64
+                add(key, value)
             case float():
                 writer.add_float32(key, value)
             case str():

@@ -24,6 +24,7 @@ _LAYER = {
     "input_layernorm": "attn_norm",
     "post_attention_layernorm": "ffn_norm",
 }
+_NO_BIAS = {("input_layernorm", "bias"), ("post_attention_layernorm", "bias")}
 _TOP_BACK = {value: key for key, value in _TOP.items()}
 _LAYER_BACK = {value: key for key, value in _LAYER.items()}
 
@@ -36,10 +37,10 @@ def gguf_name(name: str) -> str | None:
     """
     if name in _TOP:
         return _TOP[name]
-    match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name)
-    if match is None or match[2] not in _LAYER:
+    match = re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.(weight|bias)", name)
+    if match is None or match[2] not in _LAYER or (match[2], match[3]) in _NO_BIAS:
         return None
-    return f"blk.{match[1]}.{_LAYER[match[2]]}.weight"
+    return f"blk.{match[1]}.{_LAYER[match[2]]}.{match[3]}"
 
 
 def hf_name(name: str) -> str | None:
@@ -50,17 +51,17 @@ def hf_name(name: str) -> str | None:
     """
     if name in _TOP_BACK:
         return _TOP_BACK[name]
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-    if match is None or match[2] not in _LAYER_BACK:
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name)
+    part = _LAYER_BACK.get(match[2]) if match else None
+    if match is None or part is None or (part, match[3]) in _NO_BIAS:
         return None
-    return f"model.layers.{match[1]}.{_LAYER_BACK[match[2]]}.weight"
+    return f"model.layers.{match[1]}.{part}.{match[3]}"
 
 
 def num_rotary_heads(name: str, *, num_heads: int, num_kv_heads: int) -> int:
-    """Heads of a GGUF matrix whose rows llama.cpp keeps in another order; 0 for all others."""
-    if name.endswith(".attn_q.weight"):
-        return num_heads
-    return num_kv_heads if name.endswith(".attn_k.weight") else 0
+    """Heads of a GGUF tensor whose rows llama.cpp keeps in another order; 0 for all others."""
+    part = name.split(".")[-2:-1]
+    return {"attn_q": num_heads, "attn_k": num_kv_heads}.get(part[0] if part else "", 0)
 
 
 def to_interleaved(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:

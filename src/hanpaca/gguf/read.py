@@ -17,10 +17,11 @@ from hanpaca.errors import ArtifactError
 from hanpaca.gguf.fields import field, special_tokens, token_list, vocabulary_of
 from hanpaca.gguf.header import Header, TensorEntry, read_header
 from hanpaca.gguf.names import gguf_name, hf_name, num_rotary_heads, to_halves
+from hanpaca.gguf.rope import FREQS, read_rope
 from hanpaca.gguf.shapes import llama_shapes
 from hanpaca.gguf.vocab import Vocabulary
 
-_IGNORED = ("rope_freqs.weight",)
+_FIRST_BIASES = ("model.layers.0.self_attn.q_proj.bias", "model.layers.0.mlp.gate_proj.bias")
 _NO_WEIGHTS = (Type.F64, Type.I8, Type.I16, Type.I32, Type.I64, Type.Q8_1, Type.Q8_K)
 """Types that gguf-py cannot dequantize, and llama.cpp keeps no weights in."""
 _FLOATS = {Type.F32: "<f4", Type.F16: "<f2"}
@@ -71,7 +72,7 @@ def open_gguf(path: Path) -> GgufModel:
     header = read_header(path)
     try:
         tensors = _tensors(header)
-        config = _config(header.fields, tied="lm_head.weight" not in tensors)
+        config = _config(path, header, tensors)
         _check_shapes(config, tensors)
         return GgufModel(path, config, vocabulary_of(header.fields), tensors)
     except ValueError as error:
@@ -89,15 +90,13 @@ def _tensors(header: Header) -> dict[str, TensorEntry]:
             raise ValueError(f"tensor {ours} is of type {tensor.kind.name}, which holds no weights")
         if name is not None:
             tensors[name] = tensor
-        elif ours not in _IGNORED:
+        elif ours != FREQS:
             raise ValueError(f"tensor {ours!r:.80} is of a kind not known here")
     return tensors
 
 
-def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    scaling = fields.get("llama.rope.scaling.type", "none")
-    if scaling != "none":
-        raise ValueError(f"rope scaling {scaling!r:.60} in a GGUF base is not supported")
+def _config(path: Path, header: Header, tensors: Mapping[str, TensorEntry]) -> dict[str, Any]:
+    fields = header.fields
 
     def size(key: str, default: int | None = None) -> int:
         found = field(fields, f"llama.{key}", int, default)
@@ -109,7 +108,7 @@ def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
         return float(np.float32(field(fields, f"llama.{key}", float, default)))
 
     heads = size("attention.head_count")
-    config = {
+    config: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": len(token_list(fields, "tokens")),
@@ -120,18 +119,28 @@ def _config(fields: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
         "num_key_value_heads": size("attention.head_count_kv", heads),
         "max_position_embeddings": size("context_length"),
         "rms_norm_eps": rate("attention.layer_norm_rms_epsilon"),
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": rate("rope.freq_base", 10_000.0),
-        },
+        "attention_bias": _FIRST_BIASES[0] in tensors,
+        "mlp_bias": _FIRST_BIASES[1] in tensors,
         "hidden_act": "silu",
-        "tie_word_embeddings": tied,
+        "tie_word_embeddings": "lm_head.weight" not in tensors,
         "dtype": "bfloat16",
     }
     if "llama.attention.key_length" in fields:
         config["head_dim"] = size("attention.key_length")
+    head_dim = config.get("head_dim", config["hidden_size"] // heads)
+    config["rope_parameters"] = read_rope(fields, _rope_factors(path, header), head_dim)
     special = special_tokens(fields)
     return config | {f"{role}_token_id": special.get(role) for role in ("bos", "eos", "pad")}
+
+
+def _rope_factors(path: Path, header: Header) -> NDArray[np.float32] | None:
+    """The only tensor that is no weight."""
+    entry = header.tensors.get(FREQS)
+    if entry is None:
+        return None
+    if entry.kind != Type.F32 or len(entry.shape) != 1:
+        raise ValueError(f"{FREQS} is {entry.shape} in {entry.kind.name}, not a row of float32")
+    return np.fromfile(path, "<f4", entry.shape[0], offset=entry.begin)
 
 
 def _check_shapes(config: Mapping[str, Any], tensors: Mapping[str, TensorEntry]) -> None:

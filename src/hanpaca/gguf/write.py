@@ -18,8 +18,10 @@ from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
 from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.gguf.config import check_config
 from hanpaca.gguf.metadata import Metadata, add_header, add_metadata, add_vocabulary
 from hanpaca.gguf.names import gguf_name, num_rotary_heads
+from hanpaca.gguf.rope import computed_tensors
 from hanpaca.gguf.stream import Part, SourceTensor, Target, write_parts
 from hanpaca.gguf.types import Shape, needs_importance, num_bytes, tensor_type
 from hanpaca.gguf.vocab import Vocabulary
@@ -36,6 +38,8 @@ class GgufSummary:
     num_tensors: int
     types: Mapping[str, int]
     """How many tensors have each type."""
+    notes: tuple[str, ...] = ()
+    """What llama.cpp will do in another way than transformers, in words; to be told."""
 
 
 def write_gguf(
@@ -65,6 +69,7 @@ def write_gguf(
             large for a type, or the importance matrix is missing or of another model.
         ResourceError: The disk is full, a file cannot be written, or kernels are missing.
     """
+    notes = (*check_config(config), *vocabulary.differences)
     parts = _plan(tensors, config, tuple(outputs), importance)
     partials = {kind: file.with_name(file.name + ".partial") for kind, file in outputs.items()}
     total = sum(num_bytes(part.source.shape, kind) for part in parts for kind in part.kinds)
@@ -82,7 +87,7 @@ def write_gguf(
                 partial = partials[file_type]
                 output.parent.mkdir(parents=True, exist_ok=True)
                 with closing(gguf.GGUFWriter(partial, "llama")) as writer:
-                    add_header(writer, config, file_type, output.stem)
+                    add_header(writer, config, file_type, metadata.get("general.name", output.stem))
                     add_vocabulary(writer, vocabulary)
                     add_metadata(writer, metadata)
                     _write_header(writer, parts, number)
@@ -98,7 +103,7 @@ def write_gguf(
             if partial.exists():
                 partial.unlink()
     return {
-        file_type: _summary(output, [part.kinds[number] for part in parts])
+        file_type: _summary(output, [part.kinds[number] for part in parts], notes)
         for number, (file_type, output) in enumerate(outputs.items())
     }
 
@@ -111,7 +116,10 @@ def _plan(
 ) -> list[Part]:
     """Every tensor to write, in llama.cpp's order."""
     model = Shape.of(config, importance=importance is not None)
-    parts = []
+    parts = [
+        Part(_constant(name, values), name, (Type.F32,) * len(file_types), 0, None)
+        for name, values in computed_tensors(config).items()
+    ]
     for tensor in sorted(tensors, key=lambda tensor: _order(tensor.name)):
         name = _known_name(tensor.name)
         if model.tied and name == "output.weight":
@@ -130,6 +138,10 @@ def _plan(
         head_rows = tensor.shape[0] // heads if heads else 0
         parts.append(Part(tensor, name, kinds, head_rows, weights))
     return parts
+
+
+def _constant(name: str, values: NDArray[np.float32]) -> SourceTensor:
+    return SourceTensor(name, values.shape, lambda start, stop: values[start:stop, None])
 
 
 def _importance_of(
@@ -176,8 +188,9 @@ def _padded(size: int) -> int:
     return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
 
 
-def _summary(file: Path, kinds: Sequence[Type]) -> GgufSummary:
-    return GgufSummary(file.stat().st_size, len(kinds), Counter(kind.name for kind in kinds))
+def _summary(file: Path, kinds: Sequence[Type], notes: tuple[str, ...]) -> GgufSummary:
+    types = Counter(kind.name for kind in kinds)
+    return GgufSummary(file.stat().st_size, len(kinds), types, notes)
 
 
 def _known_name(name: str) -> str:

@@ -27,6 +27,7 @@ from hanpaca.model.merge import (
     write_side,
 )
 from hanpaca.model.meta import EMBEDDING
+from hanpaca.pipeline.card import read_card
 from hanpaca.pipeline.vocabularies import folder_vocabulary, write_vocabulary
 
 
@@ -87,7 +88,7 @@ def model_to_gguf(
         base: A folder of any layout that can be merged into.
         outputs: Kind of file to file.
         adapters: To fold in, in order.
-        metadata: Further keys of the files.
+        metadata: Further keys of the files, before what the base's model card says.
         importance: See `hanpaca.gguf.write.write_gguf`.
         on_bytes: Called with the bytes of weights written so far and in all.
 
@@ -115,7 +116,7 @@ def plan_to_gguf(
             [_source(tensor) for tensor in tensors],
             config=read_config(folder),
             vocabulary=folder_vocabulary(folder, rows["model.embed_tokens.weight"]),
-            metadata=metadata,
+            metadata={**read_card(plan.base.folder).metadata(), **metadata},
             importance=importance,
             on_bytes=on_bytes,
         )
