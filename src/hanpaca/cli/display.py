@@ -144,3 +144,23 @@ def byte_counter(doing: str, *, every_seconds: float = 2.0) -> Callable[[int, in
         )
 
     return tell
+
+
+def counter(what: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
+    """A progress line for things done one after the other; nothing where it is soon done."""
+    begun = last = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < every_seconds:
+            return
+        last = now
+        left = (now - begun) / done * (total - done)
+        errors.print(
+            f"{what}: {done} of {total}, {minutes(left)} left",
+            markup=False,
+            end="\r" if errors.is_terminal and done < total else "\n",
+        )
+
+    return tell

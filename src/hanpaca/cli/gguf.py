@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from hanpaca.cli.display import byte_counter, errors, print_table
+from hanpaca.cli.divergence import compare
+from hanpaca.cli.imatrix import imatrix as collect
 from hanpaca.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
@@ -43,12 +45,16 @@ def write(
     model: Annotated[Path, typer.Argument(help="Folder of a model, or of the adapters' base.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
     types: Annotated[str, typer.Option(help="Types, separated by commas.")] = "f16,q8_0",
+    imatrix: Annotated[
+        Path | None, typer.Option(help="Importance matrix of `gguf imatrix` or llama.cpp.")
+    ] = None,
     adapter: Annotated[
         list[Path] | None,
         typer.Option("--adapter", help="LoRA adapter to fold in; repeatable, in order."),
     ] = None,
 ) -> None:
     """Write a model, or a base and its adapters, as GGUF files of several types in one reading."""
+    from hanpaca.gguf.imatrix import read_imatrix
     from hanpaca.gguf.types import FILE_TYPES
     from hanpaca.pipeline.formats import model_to_gguf
 
@@ -60,8 +66,14 @@ def write(
             raise RecipeError(f"--types: {name!r} is unknown; known: {', '.join(FILE_TYPES)}")
     stem = (adapter[-1] if adapter else model).resolve().name
     files = {name: output / f"{stem}.{name}.gguf" for name in wanted}
+    matrix = read_imatrix(imatrix) if imatrix else None
     written = model_to_gguf(
-        model, files, adapters=adapter or [], metadata={}, on_bytes=byte_counter("writing")
+        model,
+        files,
+        adapters=adapter or [],
+        metadata=matrix.described(str(imatrix.name)) if matrix and imatrix else {},
+        importance=matrix.means() if matrix else None,
+        on_bytes=byte_counter("writing"),
     )
     for note in dict.fromkeys(note for summary in written.values() for note in summary.notes):
         errors.print(f"Note: {note}", markup=False)
@@ -166,6 +178,10 @@ def size(
     kinds = next(iter(sizes.values()))
     rows = [(kind, *(f"{found[kind] / 1e9:.3f}" for found in sizes.values())) for kind in kinds]
     print_table(("GB", *sizes), rows)
+
+
+gguf.command("imatrix")(collect)
+gguf.command("compare")(compare)
 
 
 def _existing(file: Path) -> Path:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from math import ceil, floor, log10
 
+from hanpaca.errors import DataError
+
 _WIDTH, _HEIGHT = 640, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 120, 16, 44
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
@@ -66,6 +68,42 @@ def line_chart(title: str, lines: Sequence[Line], *, x_name: str, y_name: str) -
         parts.append(f'<path d="M{path}" stroke="{colour}" stroke-width="2" fill="none"/>')
         x, y = at(*line[-1])
         parts.append(f'<text x="{x + 6:.1f}" y="{y + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+    parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{escape(x_name)} →</text>')
+    parts.append(f'<text x="{_LEFT + 4}" y="{_TOP - 4}">{escape(y_name)}</text>')
+    return _svg(title, _WIDTH, _HEIGHT, parts)
+
+
+def scatter_chart(
+    title: str, points: Sequence[tuple[str, float, float]], *, x_name: str, y_name: str
+) -> str:
+    """Named points; y is on a scale of powers of ten and must be above zero.
+
+    Raises:
+        DataError: There is no point.
+    """
+    if not points:
+        raise DataError(f"{title}: there is nothing to draw")
+    x_ticks = ticks(min(x for _, x, _ in points), max(x for _, x, _ in points))
+    low, high = (f(log10(edge(y for _, _, y in points))) for f, edge in ((floor, min), (ceil, max)))
+    high = max(high, low + 1)
+    x_scale = (_WIDTH - _LEFT - _RIGHT) / (x_ticks[-1] - x_ticks[0])
+    y_scale = (_HEIGHT - _TOP - _BOTTOM) / (high - low)
+    parts = []
+    for power in range(low, high + 1):
+        y = _TOP + (high - power) * y_scale
+        parts.append(f'<path d="M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}" class="grid"/>')
+        label = f"{10.0**power:g}"
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{label}</text>')
+    for tick in x_ticks:
+        x = _LEFT + (tick - x_ticks[0]) * x_scale
+        parts.append(
+            f'<text x="{x:.1f}" y="{_HEIGHT - _BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
+        )
+    for name, at_x, at_y in points:
+        x = _LEFT + (at_x - x_ticks[0]) * x_scale
+        y = _TOP + (high - log10(at_y)) * y_scale
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{COLOURS[0]}"/>')
+        parts.append(f'<text x="{x + 7:.1f}" y="{y + 4:.1f}">{escape(name)}</text>')
     parts.append(f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{escape(x_name)} →</text>')
     parts.append(f'<text x="{_LEFT + 4}" y="{_TOP - 4}">{escape(y_name)}</text>')
     return _svg(title, _WIDTH, _HEIGHT, parts)

@@ -78,3 +78,25 @@ def test_size_of_a_model_and_of_the_reference(files: Path, pico_untied: Path) ->
         first = min(tensor.begin for tensor in read_header(file).tensors.values())
         assert sizes[kind] == file.stat().st_size - first
     assert "Chinese-Alpaca 13B" in call("size", "--reference").stdout
+
+
+def test_imatrix_is_collected_used_and_compared(
+    files: Path, pico_untied: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog.\n" * 20, encoding="utf-8")
+    matrix = tmp_path / "m.imatrix.gguf"
+    done = call("imatrix", pico_untied, "--text", text, "-o", matrix, "--block-tokens", 64)
+    assert "14 matrices" in done.stdout
+    call(pico_untied, "-o", tmp_path, "--types", "q4_0", "--imatrix", matrix)
+    with_matrix = tmp_path / "base.q4_0.gguf"
+    fields = read_header(with_matrix).fields
+    assert fields["quantize.imatrix.file"] == "m.imatrix.gguf"
+    assert fields["quantize.imatrix.dataset"] == "text.txt"
+    reference, svg = files / "base.f16.gguf", tmp_path / "plot.svg"
+    compared = [files / "base.q8_0.gguf", with_matrix, "--text", text]
+    done = call("compare", reference, *compared, "--svg", svg, "--json")
+    near, far = json.loads(done.stdout)[1:]
+    assert 0 < near["kl"] < far["kl"]
+    assert svg.read_text(encoding="utf-8").startswith("<svg")
+    assert "base.q8_0.gguf" in call("compare", reference, *compared).stdout
