@@ -11,6 +11,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 from gguf.constants import GGML_QUANT_SIZES
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
@@ -37,11 +38,12 @@ def quantize(rows: Rows, kind: Type, importance: Rows | None = None) -> Bytes:
     Raises:
         ResourceError: There are no kernels here, and the type or the importance needs them.
     """
-    rows = np.ascontiguousarray(rows, np.float32)
+    rows = np.require(rows, np.float32, ["C", "W"])
     if kind == Type.F32:
         return rows.view(np.uint8)
     if kind == Type.F16:
-        return rows.astype(np.float16).view(np.uint8)
+        # numpy converts one number at a time: 1.6 ns each, torch .06 ns.
+        return np.asarray(torch.from_numpy(rows).half().numpy()).view(np.uint8)
     if (library := _ggml()) is not None:
         return _chunk(library, rows, kind, importance)
     if kind not in _SIMPLE or importance is not None:

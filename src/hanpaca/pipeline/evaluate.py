@@ -200,11 +200,13 @@ def _candidates(job: Job, scratch: Path) -> list[Candidate]:
     how = "bits per character with torch in bfloat16; speed and answers with llama.cpp, f16"
     found = []
     for name, folder in folders.items():
-        file = scratch / f"{name}.gguf"
-        job.tell(Update(NAME, f"writing {name} as {_SPEED_FILE_TYPE} for llama.cpp"))
-        if not file.exists():
-            folder_to_gguf(folder, file, file_type=_SPEED_FILE_TYPE, metadata={})
         final = name == "chat"
+        file = scratch / f"{name}.gguf"
+        if final and _SPEED_FILE_TYPE in job.recipe.gguf.types:
+            file = job.stage(gguf.NAME) / gguf.file_name(job.recipe, _SPEED_FILE_TYPE)
+        if not file.exists():
+            job.tell(Update(NAME, f"writing {name} as {_SPEED_FILE_TYPE} for llama.cpp"))
+            folder_to_gguf(folder, file, file_type=_SPEED_FILE_TYPE, metadata={})
         kind = _SPEED_FILE_TYPE if final else None
         found.append(Candidate(name, folder, file, how, asked=final, file_type=kind))
     for file_type in job.recipe.gguf.types:

@@ -171,4 +171,28 @@ def test_kernels_that_cannot_be_used_are_said(
     rows = random_rows(0, 1.0)
     with pytest.raises(ResourceError, match=r"choose q8_0.*pip install xllamacpp=="):
         quantize(rows, Type.Q4_K)
-    assert quantize(rows, Type.Q8_0).any()
+    with pytest.raises(ResourceError, match="without an importance matrix"):
+        quantize(rows, Type.Q8_0, np.ones(256, np.float32))
+    assert np.array_equal(quantize(rows, Type.Q8_0), gguf.quants.quantize(rows, Type.Q8_0))
+
+
+@pytest.mark.usefixtures("fresh_kernels")
+def test_kernels_that_give_other_bytes_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_chunk", lambda library, rows, kind, importance: rows * 0)
+    assert module._ggml() is None
+
+
+def test_importance_changes_bytes_and_must_fit() -> None:
+    rows = random_rows(0, 1.0)
+    importance = np.linspace(0, 1, 256, dtype=np.float32)
+    for kind in (*K_TYPES, Type.Q4_0, Type.IQ4_XS):
+        assert not np.array_equal(quantize(rows, kind, importance), quantize(rows, kind))
+    with pytest.raises(ValueError, match="rows of 256"):
+        quantize(rows, Type.Q4_K, importance[:255])
+
+
+def test_rows_that_cannot_be_written_to_are_read() -> None:
+    rows = random_rows(0, 1.0)
+    rows.flags.writeable = False
+    expected = rows.astype(np.float16).view(np.uint8)
+    assert np.array_equal(quantize(rows, Type.F16), expected)
