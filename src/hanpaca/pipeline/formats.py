@@ -18,6 +18,7 @@ from hanpaca.gguf.read import GgufModel, open_gguf
 from hanpaca.gguf.stream import SourceTensor
 from hanpaca.gguf.write import GgufSummary, Importance, write_gguf
 from hanpaca.model.checkpoint import PlannedTensor, write_weights
+from hanpaca.model.fingerprint import tokenizer_fingerprint
 from hanpaca.model.merge import (
     MergedTensor,
     MergeOptions,
@@ -116,7 +117,11 @@ def plan_to_gguf(
             [_source(tensor) for tensor in tensors],
             config=read_config(folder),
             vocabulary=folder_vocabulary(folder, rows["model.embed_tokens.weight"]),
-            metadata={**read_card(plan.base.folder).metadata(), **metadata},
+            metadata={
+                **read_card(plan.base.folder).metadata(),
+                **_tokenizer_key(folder),
+                **metadata,
+            },
             importance=importance,
             on_bytes=on_bytes,
         )
@@ -140,6 +145,13 @@ def plan_to_file(
     file_type = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}[dtype]
     outputs = {file_type: output}
     return plan_to_gguf(plan, outputs, metadata={}, on_bytes=on_bytes)[file_type]
+
+
+def _tokenizer_key(folder: Path) -> dict[str, str]:
+    """Which tokenizer it is, where there is one that adapters record."""
+    if not (folder / "tokenizer.json").is_file():
+        return {}
+    return {"hanpaca.tokenizer.fingerprint": tokenizer_fingerprint(folder)}
 
 
 def _source(tensor: MergedTensor) -> SourceTensor:

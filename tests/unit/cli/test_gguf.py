@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from hanpaca.cli import app
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.header import read_header
+from hanpaca.model.fingerprint import tokenizer_fingerprint
 
 
 def call(*arguments: object) -> Result:
@@ -100,3 +101,8 @@ def test_imatrix_is_collected_used_and_compared(
     assert 0 < near["kl"] < far["kl"]
     assert svg.read_text(encoding="utf-8").startswith("<svg")
     assert "base.q8_0.gguf" in call("compare", reference, *compared).stdout
+
+
+def test_a_file_says_which_tokenizer_it_has(files: Path, pico_untied: Path) -> None:
+    fields = read_header(files / "base.q8_0.gguf").fields
+    assert fields["hanpaca.tokenizer.fingerprint"] == tokenizer_fingerprint(pico_untied)
