@@ -1,5 +1,6 @@
 """The command `combine`: whole models added up."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,12 +48,19 @@ def combine(
     max_shard_size: Annotated[
         str, typer.Option(help="Largest file, such as 2GB or 500MB.")
     ] = "5GB",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan only.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what it would take; write nothing.")
+    ] = False,
+    manifest: Annotated[
+        bool, typer.Option(help="Hash all that is read and written into manifest.json.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Add up whole models: averages, weighted sums, chat vectors; in float32, rounded once."""
-    from hanpaca.model.merge import MergeOptions, run_merge
+    from hanpaca.model.merge import MergeOptions
     from hanpaca.pipeline.combine import Combination, plan_combination
     from hanpaca.pipeline.formats import plan_to_file
+    from hanpaca.pipeline.merging import merge_alone
 
     models = [parse_weighted(one, "--model") for one in model]
     given = sum(weight is not None for _, weight in models)
@@ -74,11 +82,18 @@ def combine(
     for line in (*(f"warning: {text}" for text in plan.warnings), *rows):
         errors.print(line, markup=False)
     if dry_run:
-        print_plan(plan, output, warnings=plan.warnings)
+        print_plan(plan, output, warnings=plan.warnings, as_json=as_json)
         return
     if format_ == "gguf":
-        file = plan_to_file(plan, output, on_bytes=byte_counter("combining"))
-        print(f"{output}: {file.num_bytes / 1e6:.0f} MB")
-        return
-    summary = run_merge(plan, output, on_bytes=byte_counter("combining"))
-    print(f"{output}: {summary.num_tensors} tensors, {summary.num_bytes / 1e9:.2f} GB")
+        num_bytes = plan_to_file(plan, output, on_bytes=byte_counter("combining")).num_bytes
+    else:
+        num_bytes = merge_alone(
+            plan,
+            output,
+            hash_content=manifest,
+            made_of=wanted.in_words,
+            on_bytes=byte_counter("combining"),
+        ).num_bytes
+    tree = {"output": str(output), "num_bytes": num_bytes, "rows": rows}
+    told = json.dumps(tree | {"warnings": list(plan.warnings)}, ensure_ascii=False, indent=2)
+    print(told if as_json else f"{output}: {num_bytes / 1e9:.2f} GB")

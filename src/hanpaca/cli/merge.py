@@ -38,6 +38,13 @@ def merge(
             help="LoRA adapter; repeatable, in order; none converts only.",
         ),
     ] = None,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --adapter: a released model (hanpaca models), whose adapters lie here "
+            "in folders of their names."
+        ),
+    ] = None,
     format_: Annotated[
         Literal["hf", "pth", "gguf"],
         typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
@@ -75,7 +82,7 @@ def merge(
     from hanpaca.pipeline.gguf_base import open_base
     from hanpaca.pipeline.merging import merge_alone
 
-    given = [parse_weighted(one, "--adapter") for one in adapter or []]
+    given = _adapters(adapter or [], release)
     adapters = [path for path, _ in given]
     options = MergeOptions(
         format="hf" if format_ == "gguf" else format_,
@@ -130,6 +137,17 @@ def _compare(plan: "MergePlan", output: Path, dtype: "torch.dtype") -> "Parity":
     from hanpaca.pipeline.parity import compare
 
     return compare(plan, output, dtype)
+
+
+def _adapters(adapter: list[str], release: str | None) -> list[tuple[Path, float | None]]:
+    """Paths and weights; a released model stands for the adapters it is rebuilt from."""
+    if release is None:
+        return [parse_weighted(one, "--adapter") for one in adapter]
+    if adapter:
+        raise RecipeError("--release: it stands for its adapters; leave out --adapter")
+    from hanpaca.pipeline.catalogue import find_release, locate_chain
+
+    return [(path, None) for path in locate_chain(find_release(release), Path())]
 
 
 def _json(tree: dict[str, Any], began: float) -> str:

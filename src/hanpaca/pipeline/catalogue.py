@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from hanpaca.errors import RecipeError
+from hanpaca.errors import ArtifactError, RecipeError
 
 ALPACA_TEMPLATE = (
     "Below is an instruction that describes a task. "
@@ -126,9 +127,26 @@ def base_of_shape(hidden_size: int, num_layers: int, vocab_rows: int) -> Base | 
 
 
 def merge_command(release: Release) -> str:
-    """The command that rebuilds a released model from folders of these names."""
-    adapters = " ".join(f"--adapter {name}" for name in release.chain)
-    return f"hanpaca merge --base {release.base.name} {adapters} --output {release.name}-merged"
+    """The command that rebuilds a released model, where its base and adapters lie by name."""
+    chosen = f"--base {release.base.name} --release {release.name}"
+    return f"hanpaca merge {chosen} --output {release.name}-merged"
+
+
+def locate_chain(release: Release, folder: Path) -> list[Path]:
+    """Find the adapters a released model is rebuilt from, in folders of their names.
+
+    Raises:
+        ArtifactError: One is not there; says how to download it.
+    """
+    places = [folder / name for name in release.chain]
+    for place in places:
+        if not place.is_dir():
+            raise ArtifactError(
+                f"{place}: no such folder; {release.name} is rebuilt from "
+                f"{' + '.join([release.base.name, *release.chain])}: "
+                f"hanpaca models {place.name} --download {place}"
+            )
+    return places
 
 
 @cache

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.model.bases import Base
@@ -29,6 +30,15 @@ class Combination:
     base: Path | None = None
     tokenizer: Path | None = None
     """Folder; None: that of the first model, if all have the same."""
+
+    @property
+    def in_words(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "models": [[str(path), weight] for path, weight in self.models],
+            "tuned": [[str(path), weight] for path, weight in self.tuned],
+            "tuned_from": None if self.base is None else str(self.base),
+        }
 
 
 def plan_combination(wanted: Combination, options: MergeOptions) -> tuple[MergePlan, list[str]]:

@@ -20,6 +20,7 @@ from tests.unit.model.merge.oracle import (
     factors,
     load_base,
     prefixed,
+    tables,
     write_adapter,
 )
 from tests.unit.model.merge.test_provenance import adapter_of
@@ -87,6 +88,24 @@ def test_a_gguf_file_is_a_base_and_an_adapter_has_a_weight(
     run("merge", "--base", file, "--adapter", f"{adapter}=0.5", "-o", output, "--dtype", "f32")
     wanted = expected(load_base(pico_untied), factors(), 10 / 4 * 0.5, torch.float32)
     check(output, wanted)
+
+
+def test_a_released_model_is_rebuilt_by_name(
+    pico_untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("chinese-llama-plus-7b", "chinese-alpaca-plus-7b")
+    given = ("merge", "--base", pico_untied, "--release", "Chinese-Alpaca-Plus-7B", "-o", "byname")
+    with pytest.raises(ArtifactError, match="hanpaca models chinese-llama-plus-7b --download"):
+        run(*given)
+    for number, name in enumerate(names):
+        write_adapter(tmp_path / name, prefixed(factors(seed=number) | tables(395 + number)))
+    run(*given)
+    run("merge", "--base", pico_untied, "--adapter", names[0], "--adapter", names[1], "-o", "paths")
+    one, two = (tmp_path / name / "model.safetensors" for name in ("byname", "paths"))
+    assert one.read_bytes() == two.read_bytes()
+    with pytest.raises(RecipeError, match="leave out --adapter"):
+        run(*given, "--adapter", names[0])
 
 
 def test_a_gguf_file_is_that_of_the_merged_folder(pico_untied: Path, tmp_path: Path) -> None:

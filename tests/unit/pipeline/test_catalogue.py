@@ -1,8 +1,9 @@
 import re
+from pathlib import Path
 
 import pytest
 
-from hanpaca.errors import RecipeError
+from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.pipeline import catalogue
 
 # Beginning and end of hashes in the project's SHA256.md, copied from it apart from the catalogue.
@@ -88,9 +89,12 @@ def test_sizes_tell_which_releases_an_adapter_may_be() -> None:
     assert base.name == "LLaMA-13B"
 
 
-def test_the_merge_command_passes_the_adapters_in_order() -> None:
-    command = catalogue.merge_command(catalogue.find_release("chinese-alpaca-plus-7b"))
-    assert re.findall(r"--adapter (\S+)", command) == [
-        "chinese-llama-plus-7b",
-        "chinese-alpaca-plus-7b",
-    ]
+def test_a_release_is_rebuilt_from_its_adapters_in_order(tmp_path: Path) -> None:
+    release = catalogue.find_release("chinese-alpaca-plus-7b")
+    assert "--base LLaMA-7B --release chinese-alpaca-plus-7b" in catalogue.merge_command(release)
+    names = ["chinese-llama-plus-7b", "chinese-alpaca-plus-7b"]
+    for name in names:
+        with pytest.raises(ArtifactError, match=f"hanpaca models {name} --download"):
+            catalogue.locate_chain(release, tmp_path)
+        (tmp_path / name).mkdir()
+    assert catalogue.locate_chain(release, tmp_path) == [tmp_path / name for name in names]

@@ -16,6 +16,7 @@ from hanpaca.cli import app
 from hanpaca.errors import ArtifactError, HanpacaError, RecipeError
 from hanpaca.model.merge import MergeOptions, merge_adapters, run_merge
 from hanpaca.pipeline.combine import Combination, plan_combination
+from hanpaca.runs import verify_run
 
 EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 State = dict[str, Tensor]
@@ -239,6 +240,9 @@ def test_the_command_takes_means_and_weights(make_model: MakeModel, tmp_path: Pa
     one, two = load(a), load(b)
     found = load_file(mean / "model.safetensors")
     check(found, {name: one[name] * 0.5 + two[name] * 0.5 for name in one})
+    manifest = json.loads((mean / "manifest.json").read_text())
+    assert manifest["config"]["models"] == [[str(a), 0.5], [str(b), 0.5]]
+    assert len(verify_run(mean)) == 3
     run("--model", f"{a}=1", "--add", f"{b}=0", "--base", a, "-o", tmp_path / "same")
     check(load_file(tmp_path / "same/model.safetensors"), one)
     for models in ((f"{a}=1", b), (f"{a}=x", b), (f"{a}=nan", f"{b}=1")):
