@@ -29,12 +29,41 @@ KNOWN_FIELDS = frozenset({
 OLD_FIELDS = {"enable_lora": None, "merge_weights": False}
 """Fields of early 2023 that peft has dropped, and the value that means nothing."""
 _MAX_ALPHA = 1e6
-_PREFIX = re.compile(r"^(?:base_model\.model\.)?")
-_FACTOR = re.compile(r"^(.+)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$")
-_MAGNITUDE = re.compile(r"^(.+)\.lora_magnitude_vector(?:\.default)?(?:\.weight)?$")
-_ROWS = re.compile(r"^(.+)\.token_adapter\.trainable_tokens_delta(?:\.default)?$")
-_SAVED = re.compile(r"^(.+?)(?:\.modules_to_save(?:\.default)?|\.base_layer)?\.weight$")
-_COPY = re.compile(r"\.(?:original_module|token_adapter\.base_layer)\.")
+_PREFIXES = ("module.", "base_model.model.")
+_FACTOR = re.compile(
+    r"(?P<module>.+)\."
+    r"(?P<role>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
+    r"(?:\.(?!weight$|bias$)[^.]+)?(?:\.weight)?"
+)
+_WHOLE = {
+    "rows": re.compile(r"(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta(?:\.[^.]+)?"),
+    "saved": re.compile(r"(?P<module>.+)\.modules_to_save(?:\.(?!weight$)[^.]+)?\.weight"),
+    "copy": re.compile(
+        r"(?P<module>.+?)(?:\.token_adapter)?\.(?:original_module|base_layer)\.weight"
+    ),
+}
+_PLAIN = re.compile(r"(?P<module>[\w.]+)\.weight")
+
+
+def tensor_role(name: str) -> tuple[str, str] | None:
+    """Of which module of the base a tensor is, and what it is there for; None if neither is known.
+
+    The roles are `lora_A`, `lora_B`, `lora_embedding_A`, `lora_embedding_B`,
+    `lora_magnitude_vector`, `rows` (new ones), `plain` and `saved` (the whole matrix, by two
+    spellings) and `copy` (the base's own).
+
+    >>> tensor_role("base_model.model.model.norm.modules_to_save.default.weight")
+    ('model.norm', 'saved')
+    """
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    if match := _FACTOR.fullmatch(name):
+        return match["module"], match["role"]
+    for role, pattern in _WHOLE.items():
+        if match := pattern.fullmatch(name):
+            return match["module"], role
+    match = _PLAIN.fullmatch(name)
+    return None if match is None or "lora" in name or "adapter" in name else (match[1], "plain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,27 +114,31 @@ class AdapterParts:
 def adapter_parts(tensors: Mapping[str, TensorHeader]) -> AdapterParts:
     """Sort an adapter's tensors by what they do to the base."""
     factors: dict[str, dict[str, TensorHeader]] = {}
-    replaced: dict[str, tuple[int, ...]] = {}
+    whole: dict[str, dict[str, tuple[int, ...]]] = {}
     rows: dict[str, tuple[int, ...]] = {}
     magnitudes, unknown = set(), []
     for full_name, header in tensors.items():
-        name = _PREFIX.sub("", full_name)
-        if match := _FACTOR.match(name):
-            factors.setdefault(f"{match[1]}.weight", {})[f"{match[2] or ''}{match[3]}"] = header
-        elif match := _MAGNITUDE.match(name):
-            magnitudes.add(f"{match[1]}.weight")
-        elif match := _ROWS.match(name):
-            rows[f"{match[1]}.weight"] = header.shape
-        elif _COPY.search(name):
-            continue
-        elif "lora_" not in name and (match := _SAVED.match(name)):
-            replaced[f"{match[1]}.weight"] = header.shape
-        else:
-            unknown.append(full_name)
+        module, role = tensor_role(full_name) or ("", "")
+        name = f"{module}.weight"
+        match role:
+            case "":
+                unknown.append(full_name)
+            case "lora_magnitude_vector":
+                magnitudes.add(name)
+            case "rows":
+                rows[name] = header.shape
+            case "plain" | "saved" | "copy":
+                whole.setdefault(name, {})[role] = header.shape
+            case _:
+                factors.setdefault(name, {})[role.removeprefix("lora_")] = header
+    replaced = {
+        name: next(shapes[role] for role in ("plain", "saved", "copy") if role in shapes)
+        for name, shapes in whole.items()
+    }
     updates = {name: _update(pair) for name, pair in factors.items()}
     unknown += [f"{name}: lora factors that do not fit" for name, one in updates.items() if not one]
-    whole = {name: one for name, one in updates.items() if one}
-    return AdapterParts(whole, replaced, rows, frozenset(magnitudes), tuple(unknown))
+    known = {name: one for name, one in updates.items() if one}
+    return AdapterParts(known, replaced, rows, frozenset(magnitudes), tuple(unknown))
 
 
 @dataclass(frozen=True)

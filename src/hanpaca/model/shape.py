@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hanpaca.model.headers import TensorHeader
+from hanpaca.model.meta import EMBEDDING, HEAD
 
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 
 

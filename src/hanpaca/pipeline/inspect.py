@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hanpaca.errors import ArtifactError
-from hanpaca.model.shape import EMBEDDING, HEAD, ModelShape, layer_numbers
+from hanpaca.model.meta import EMBEDDING, HEAD
+from hanpaca.model.shape import ModelShape, layer_numbers
 from hanpaca.model.weights import Weights
 from hanpaca.pipeline import catalogue
 from hanpaca.pipeline.contents import (

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hanpaca.model.headers import ELEMENT_BYTES
-from hanpaca.model.shape import EMBEDDING, HEAD, ModelShape
+from hanpaca.model.meta import EMBEDDING, HEAD
+from hanpaca.model.shape import ModelShape
 from hanpaca.pipeline import catalogue
 from hanpaca.pipeline.catalogue import Release
 from hanpaca.pipeline.contents import (

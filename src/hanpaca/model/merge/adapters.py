@@ -6,12 +6,12 @@ become changes of tensors of the base, in the order they are applied:
 replacement, then update, then rows.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model.adapter import tensor_role
 from hanpaca.model.checkpoint import read_file_headers
 from hanpaca.model.headers import read_safetensors
 from hanpaca.model.merge.config import AdapterConfig, read_adapter_config
@@ -19,16 +19,6 @@ from hanpaca.model.pickled import read_pickled_headers
 from hanpaca.model.stored import Stored, locate
 
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin", "pytorch_model.bin")
-_PREFIXES = ("module.", "base_model.model.")
-_FACTOR = re.compile(
-    r"(?P<module>.+)\."
-    r"(?P<kind>lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
-    r"(?:\.(?!weight$|bias$)[^.]+)?(?:\.weight)?"
-)
-_ROWS = re.compile(r"(?P<module>.+?)(?:\.token_adapter)?\.trainable_tokens_delta(?:\.[^.]+)?")
-_SAVED = re.compile(r"(?P<module>.+)\.modules_to_save(?:\.(?!weight$)[^.]+)?\.weight")
-_COPY = re.compile(r"(?P<module>.+?)(?:\.token_adapter)?\.(?:original_module|base_layer)\.weight")
-_PLAIN = re.compile(r"(?P<module>[\w.]+)\.weight")
 
 
 @dataclass(frozen=True)
@@ -135,25 +125,16 @@ class _Parts:
         self.modules: dict[str, dict[str, Stored]] = {}
 
     def add(self, name: str, tensor: Stored) -> None:
-        bare = name
-        for prefix in _PREFIXES:
-            bare = bare.removeprefix(prefix)
-        module, kind = self._meaning(name, bare)
+        if name.endswith(".bias"):
+            raise ArtifactError(f"{self.file}: {name}: a trained bias cannot be merged here")
+        found = tensor_role(name)
+        if found is None:
+            raise ArtifactError(f"{self.file}: tensor {name} is of a kind this merge does not know")
+        module, kind = found
         parts = self.modules.setdefault(module, {})
         if kind in parts:
             raise ArtifactError(f"{self.file}: {name} is there twice, under two spellings")
         parts[kind] = tensor
-
-    def _meaning(self, name: str, bare: str) -> tuple[str, str]:
-        if bare.endswith(".bias"):
-            raise ArtifactError(f"{self.file}: {name}: a trained bias cannot be merged here")
-        for kind, pattern in (("", _FACTOR), ("rows", _ROWS), ("saved", _SAVED), ("copy", _COPY)):
-            if match := pattern.fullmatch(bare):
-                return match["module"], kind or match["kind"]
-        match = _PLAIN.fullmatch(bare)
-        if match is None or "lora" in bare or "adapter" in bare:
-            raise ArtifactError(f"{self.file}: tensor {name} is of a kind this merge does not know")
-        return match["module"], "plain"
 
     def changes(self) -> dict[str, Change]:
         saved = {
