@@ -188,7 +188,7 @@ def print_plan(
             "num_tensors": len(plan.tensors),
             "changed": changed,
             "files": {name: sum(p.num_bytes for p in parts) for name, parts in plan.shards.items()},
-            "tokenizer": str(plan.tokenizer) if plan.tokenizer else None,
+            "tokenizer": str(plan.tokenizer_source) if plan.tokenizer else None,
             "vocab_size": plan.config.get("vocab_size"),
             "warnings": list(warnings),
         }
@@ -204,7 +204,7 @@ def print_plan(
         ["peak memory, MB", f"{costs.peak_bytes / 1e6:.0f}"],
         ["copying here, MB/s", f"{costs.copy_bytes_per_second / 1e6:.0f}"],
         ["time, about", minutes(costs.seconds)],
-        ["tokenizer", str(plan.tokenizer or "none")],
+        ["tokenizer", str(plan.tokenizer_source if plan.tokenizer else "none")],
         ["pieces", str(plan.config.get("vocab_size"))],
     ]
     print_table(["what", "how much"], rows)

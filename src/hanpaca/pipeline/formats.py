@@ -172,7 +172,7 @@ def _described(plan: MergePlan) -> Iterator[Path]:
         try:
             yield Path(name)
         except ArtifactError as error:  # the reader looks for the user's files
-            source = plan.tokenizer or plan.base.folder
+            source = plan.tokenizer_source or plan.base.folder
             raise ArtifactError(str(error).replace(name, str(source))) from error
 
 

@@ -299,7 +299,7 @@ def _check_tokenizer(
     found: _Findings,
 ) -> None:
     """Compare the tokenizer with the rows of the merged model, and say which one fits."""
-    folders = [path for path in reversed(places) if path.is_dir()]
+    folders = [path for path in reversed(places) if path.is_dir() or path.suffix == ".gguf"]
     counted = {path: one.num_entries for path in folders if (one := open_tokenizer(path))}
     path = chosen or next(iter(counted), None)
     contents = open_tokenizer(path) if path else None

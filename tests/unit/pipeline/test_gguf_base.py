@@ -15,6 +15,7 @@ from hanpaca.model.merge import MergeOptions, merge_adapters, run_merge
 from hanpaca.pipeline.combine import Combination, plan_combination
 from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
 from hanpaca.pipeline.gguf_base import open_base
+from hanpaca.pipeline.preflight import check_fit
 from tests.unit.model.merge.oracle import expected, factors, load_base, prefixed, write_adapter
 
 
@@ -98,3 +99,16 @@ def test_rows_of_every_kind_are_decoded_by_themselves(kind: str) -> None:
     whole = torch.from_numpy(gguf.quants.dequantize(data.numpy(), Type[kind]))
     parts = torch.cat([_decode(Type[kind], data[:2]), _decode(Type[kind], data[2:])])
     assert torch.equal(whole, parts)
+
+
+def test_the_tokenizer_in_it_counts(file: Path) -> None:
+    assert not check_fit(file, []).warnings
+
+
+@pytest.mark.slow
+def test_a_published_file_is_read_as_gguf_py_reads_it(smollm2_gguf: Path, tmp_path: Path) -> None:
+    merge_adapters(open_base(smollm2_gguf), [], tmp_path / "out", options=MergeOptions(dtype="f32"))
+    wanted = dequantized(smollm2_gguf)
+    found = load_file(tmp_path / "out/model.safetensors")
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())

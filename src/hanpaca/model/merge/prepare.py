@@ -57,6 +57,12 @@ class MergePlan:
     warnings: Sequence[str]
 
     @property
+    def tokenizer_source(self) -> Path | None:
+        """Where the tokenizer comes from, as the user knows it: a folder, or the base's file."""
+        own = self.tokenizer is not None and self.tokenizer == self.base.side
+        return self.base.folder if own else self.tokenizer
+
+    @property
     def num_bytes(self) -> int:
         """To be written."""
         return sum(part.num_bytes for shard in self.shards.values() for part in shard)
