@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from hanpaca.cli.display import byte_counter, errors, print_table
 from hanpaca.cli.divergence import compare
+from hanpaca.cli.export import export
 from hanpaca.cli.gguf_adapter import adapter as adapter_command
 from hanpaca.cli.imatrix import imatrix as collect
 from hanpaca.errors import ArtifactError, RecipeError
@@ -184,6 +185,7 @@ def size(
 gguf.command("imatrix")(collect)
 gguf.command("compare")(compare)
 gguf.command("adapter")(adapter_command)
+gguf.command("export")(export)
 
 
 def _existing(file: Path) -> Path:

@@ -1,0 +1,72 @@
+"""The folder that is given away holds together."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from hanpaca.cli import app
+from hanpaca.errors import ArtifactError
+from hanpaca.pipeline.export import Export, export_model
+from hanpaca.pipeline.formats import model_to_gguf
+
+
+@pytest.fixture(scope="module")
+def files(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("export")
+    outputs = {kind: folder / f"pico.{kind}.gguf" for kind in ("f16", "q8_0")}
+    metadata = {"general.license": "mit", "hanpaca.base.fingerprint": "abc"}
+    model_to_gguf(pico_base, outputs, metadata=metadata)
+    return folder
+
+
+def test_modelfile_card_and_checksums_are_those_of_the_files(files: Path, tmp_path: Path) -> None:
+    output = tmp_path / "Pico"
+    words = ["--language", "zh", "--base-model", "org/base"]
+    done = CliRunner().invoke(app, ["gguf", "export", str(files), "-o", str(output), *words])
+    assert done.exit_code == 0, done.output
+    found = {file.name for file in output.iterdir()}
+    assert found == {
+        *("pico.f16.gguf", "pico.q8_0.gguf", "Modelfile", "README.md", "sha256.txt"),
+    }
+    checked = subprocess.run(["sha256sum", "-c", "sha256.txt"], cwd=output, check=False)
+    assert checked.returncode == 0
+    text = (output / "Modelfile").read_text(encoding="utf-8")
+    assert text.startswith("FROM ./pico.q8_0.gguf\n")
+    assert 'TEMPLATE """{{ range .Messages }}<|im_start|>{{ .Role }}\n' in text
+    assert "PARAMETER num_ctx 256" in text
+    _, front, body = (output / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    assert yaml.safe_load(front) == {
+        "license": "mit",
+        "language": ["zh"],
+        "base_model": ["org/base"],
+        "library_name": "gguf",
+        "tags": ["gguf", "hanpaca"],
+    }
+    assert "# Pico" in body
+    assert "| hanpaca.base.fingerprint | `abc` |" in body
+    assert (output / "pico.f16.gguf").stat().st_ino == (files / "pico.f16.gguf").stat().st_ino
+
+
+def test_one_file_and_a_runs_folder_can_be_given(files: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "70-gguf").mkdir(parents=True)
+    shutil.copyfile(files / "pico.f16.gguf", run / "70-gguf/own.f16.gguf")
+    for source in (run, run / "70-gguf/own.f16.gguf"):
+        output = tmp_path / f"out-{source.name}"
+        output.mkdir()
+        summary = export_model(source, output, Export("Own", system="Kurz."))
+        assert summary.template == "ChatML"
+        assert summary.files[0] == "own.f16.gguf"
+        assert 'SYSTEM """Kurz."""' in (output / "Modelfile").read_text(encoding="utf-8")
+
+
+def test_a_folder_without_files_leaves_nothing(pico_base: Path, tmp_path: Path) -> None:
+    words = ["gguf", "export", str(pico_base), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, words)
+    assert isinstance(done.exception, ArtifactError)
+    assert "write some first: `hanpaca gguf" in str(done.exception)
+    assert not list(tmp_path.iterdir())
