@@ -8,14 +8,21 @@ import typer
 
 from hanpaca.cli.display import byte_counter, errors
 from hanpaca.cli.merge import print_plan
-from hanpaca.cli.values import parse_size, parse_weighted
+from hanpaca.cli.values import (
+    AsJson,
+    DryRun,
+    ShardSize,
+    WithManifest,
+    Written,
+    WrittenFormat,
+    parse_size,
+    parse_weighted,
+)
 from hanpaca.errors import RecipeError
 
 
 def combine(
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder or .gguf file; must not exist.")
-    ],
+    output: Written,
     model: Annotated[
         list[str],
         typer.Option(
@@ -37,24 +44,15 @@ def combine(
         Path | None,
         typer.Option(help="Folder whose tokenizer the result gets; needed where they differ."),
     ] = None,
-    format_: Annotated[
-        Literal["hf", "pth", "gguf"],
-        typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
-    ] = "hf",
+    format_: WrittenFormat = "hf",
     dtype: Annotated[
         Literal["as-base", "f16", "bf16", "f32"],
         typer.Option(help="Type of the weights; as-base: that of the first model."),
     ] = "as-base",
-    max_shard_size: Annotated[
-        str, typer.Option(help="Largest file, such as 2GB or 500MB.")
-    ] = "5GB",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what it would take; write nothing.")
-    ] = False,
-    manifest: Annotated[
-        bool, typer.Option(help="Hash all that is read and written into manifest.json.")
-    ] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    max_shard_size: ShardSize = "5GB",
+    dry_run: DryRun = False,
+    manifest: WithManifest = True,
+    as_json: AsJson = False,
 ) -> None:
     """Add up whole models: averages, weighted sums, chat vectors; in float32, rounded once."""
     from hanpaca.model.merge import MergeOptions

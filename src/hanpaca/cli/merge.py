@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hanpaca.cli.display import byte_counter, errors, minutes, print_table
-from hanpaca.cli.values import parse_size, parse_weighted
+from hanpaca.cli.values import (
+    AsJson,
+    DryRun,
+    ShardSize,
+    WithManifest,
+    Written,
+    WrittenFormat,
+    parse_size,
+    parse_weighted,
+)
 from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 
 if TYPE_CHECKING:
@@ -27,9 +36,7 @@ def merge(
             "--base", help="Base: Hugging Face safetensors or .bin, Meta .pth, a .gguf file."
         ),
     ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder or .gguf file; must not exist.")
-    ],
+    output: Written,
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,10 +52,7 @@ def merge(
             "in folders of their names."
         ),
     ] = None,
-    format_: Annotated[
-        Literal["hf", "pth", "gguf"],
-        typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
-    ] = "hf",
+    format_: WrittenFormat = "hf",
     dtype: Annotated[
         Literal["as-base", "f16", "bf16", "f32"], typer.Option(help="Type of the weights.")
     ] = "as-base",
@@ -56,25 +60,19 @@ def merge(
         Literal["once", "per-adapter"],
         typer.Option(help="per-adapter rounds as the scripts of Chinese-LLaMA-Alpaca do."),
     ] = "once",
-    max_shard_size: Annotated[
-        str, typer.Option(help="Largest file, such as 2GB or 500MB.")
-    ] = "5GB",
+    max_shard_size: ShardSize = "5GB",
     files: Annotated[
         int | None, typer.Option(min=1, max=8, help="Files of format pth; 1, 2, 4 or 8.")
     ] = None,
     alpha: Annotated[
         float | None, typer.Option(help="lora_alpha of adapters without adapter_config.json.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what it would take; write nothing.")
-    ] = False,
-    manifest: Annotated[
-        bool, typer.Option(help="Hash all that is read and written into manifest.json.")
-    ] = True,
+    dry_run: DryRun = False,
+    manifest: WithManifest = True,
     check: Annotated[
         bool, typer.Option("--check", help="Then compare logits with base and adapters in peft.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
     from hanpaca.model.merge import MergeOptions, plan_merge

@@ -1,10 +1,26 @@
-"""Values of options that are more than a word or a number: sizes, paths with weights."""
+"""Options of merge and combine, and values that are more than a word: sizes, weighted paths."""
 
 import math
 from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
 
 from hanpaca.errors import RecipeError
 
+Written = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder or .gguf file; must not exist.")
+]
+WrittenFormat = Annotated[
+    Literal["hf", "pth", "gguf"],
+    typer.Option("--format", help="Hugging Face's or Meta's format, or one .gguf file."),
+]
+ShardSize = Annotated[str, typer.Option(help="Largest file, such as 2GB or 500MB.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what it would take; write nothing.")]
+WithManifest = Annotated[
+    bool, typer.Option(help="Hash all that is read and written into manifest.json.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 _UNITS = {"MB": 10**6, "GB": 10**9}
 
 

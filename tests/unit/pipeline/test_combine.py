@@ -109,6 +109,30 @@ def test_a_chat_vector_is_added(make_model: MakeModel, tmp_path: Path) -> None:
     check(found, {name: m[name] + 0.7 * (c[name] - b[name]) + -(o[name] - b[name]) for name in m})
 
 
+def test_a_stopped_sum_goes_on_with_its_own_weights_only(
+    make_model: MakeModel, tmp_path: Path
+) -> None:
+    a, b = make_model("a"), make_model("b")
+    options = MergeOptions(max_shard_bytes=20_000)
+
+    def stop(done: int, total: int) -> None:
+        if done > total // 2:
+            raise KeyboardInterrupt
+
+    first = Combination([(a, 0.25), (b, 0.75)])
+    with pytest.raises(KeyboardInterrupt):
+        run_merge(plan_combination(first, options)[0], tmp_path / "out", on_bytes=stop)
+    kept = list((tmp_path / "out.partial").glob("*.safetensors"))
+    assert kept
+    plan, _ = plan_combination(Combination([(a, 0.5), (b, 0.5)]), options)
+    run_merge(plan, tmp_path / "out")
+    one, two = load(a), load(b)
+    found: State = {}
+    for file in (tmp_path / "out").glob("*.safetensors"):
+        found |= load_file(file)
+    check(found, {name: 0.5 * one[name] + 0.5 * two[name] for name in one})
+
+
 def test_one_model_alone_is_itself(make_model: MakeModel, tmp_path: Path) -> None:
     model = make_model("m")
     check(combined(tmp_path / "out", Combination([(model, 1.0)])), load(model))
