@@ -94,6 +94,6 @@ STAGES = (
     Stage(MERGED, "hanpaca.pipeline.merged", (BASE, PRETRAIN), _nothing),
     Stage(SFT, "hanpaca.pipeline.sft", (DATA, TOKENIZER, MERGED), _sft),
     Stage(CHAT, "hanpaca.pipeline.chat", (MERGED, SFT), _template),
-    Stage(GGUF, "hanpaca.pipeline.gguf", (CHAT,), _gguf),
+    Stage(GGUF, "hanpaca.pipeline.gguf", (CHAT,), _gguf, version=2),
     Stage(EVAL, "hanpaca.pipeline.evaluate", EARLIER, _eval),
 )
