@@ -33,11 +33,10 @@ def open_base(path: Path) -> Base:
     if path.is_dir() or path.suffix != ".gguf":
         return read_base(path)
     model = open_gguf(path)
-    side = Path(tempfile.mkdtemp(prefix="hanpaca-"))
-    write_gguf_side(model, side)
     tensors = {name: _stored(model, name) for name in model.tensors}
-    base = Base(path, tensors, model.config, side)
-    weakref.finalize(base, shutil.rmtree, side, ignore_errors=True)
+    base = Base(path, tensors, model.config, Path(tempfile.mkdtemp(prefix="hanpaca-")))
+    weakref.finalize(base, shutil.rmtree, base.side_folder, ignore_errors=True)
+    write_gguf_side(model, base.side_folder)
     return base
 
 

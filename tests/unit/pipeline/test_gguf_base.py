@@ -19,11 +19,19 @@ from hanpaca.pipeline.preflight import check_fit
 from tests.unit.model.merge.oracle import expected, factors, load_base, prefixed, write_adapter
 
 
-@pytest.fixture(params=["f16", "q8_0"])
-def file(request: pytest.FixtureRequest, pico_untied: Path, tmp_path: Path) -> Path:
+@pytest.fixture(params=["pico_untied f16", "pico_untied q8_0", "pico_llama f16"])
+def folder_and_file(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """Byte-level and SentencePiece vocabularies; plain and quantized."""
+    name, file_type = request.param.split()
+    folder: Path = request.getfixturevalue(name)
     output = tmp_path / "model.gguf"
-    folder_to_gguf(pico_untied, output, file_type=request.param, metadata={})
-    return output
+    folder_to_gguf(folder, output, file_type=file_type, metadata={})
+    return folder, output
+
+
+@pytest.fixture
+def file(folder_and_file: tuple[Path, Path]) -> Path:
+    return folder_and_file[1]
 
 
 def dequantized(file: Path) -> dict[str, Tensor]:
@@ -51,22 +59,23 @@ def test_it_is_the_folder_made_of_it(file: Path, tmp_path: Path) -> None:
     base = open_base(file)
     assert tensors_fingerprint(base.tensors) == model_fingerprint(tmp_path / "folder")
     merge_adapters(base, [], tmp_path / "out")
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"):
+    names = {file.name for file in (tmp_path / "folder").iterdir()}
+    assert names == {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"config.json", "tokenizer.json", "model.safetensors"} <= names
+    for name in names - {"config.json"}:
         one, two = (tmp_path / folder / name for folder in ("folder", "out"))
-        same = one.read_bytes() == two.read_bytes()
-        assert same or name == "config.json", name
+        assert one.read_bytes() == two.read_bytes(), name
     side = base.side_folder
     assert side.is_dir()
     del base
     assert not side.exists()
 
 
-def test_it_can_be_added_up(file: Path, pico_untied: Path, tmp_path: Path) -> None:
-    plan, _ = plan_combination(
-        Combination([(pico_untied, 0.5), (file, 0.5)]), MergeOptions(dtype="f32")
-    )
-    run_merge(plan, tmp_path / "out")
-    one, two = load_base(pico_untied), dequantized(file)
+def test_it_can_be_added_up(folder_and_file: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, file = folder_and_file
+    wanted = Combination([(folder, 0.5), (file, 0.5)], tokenizer=file)
+    run_merge(plan_combination(wanted, MergeOptions(dtype="f32"))[0], tmp_path / "out")
+    one, two = load_base(folder), dequantized(file)
     for name, tensor in load_file(tmp_path / "out/model.safetensors").items():
         assert torch.equal(tensor, one[name].float() * 0.5 + two[name] * 0.5), name
 
