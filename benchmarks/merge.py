@@ -5,14 +5,17 @@ and replaces embedding and head, from 32,000 rows to 49,954. Merge and copy run 
 page cache (posix_fadvise DONTNEED after sync); every run has a process of its own. Seconds are
 those of the work, without starting Python and importing torch; memory is the process's peak.
 
-    python benchmarks/merge.py --gb 2 --pairs 5
-    python benchmarks/merge.py --gb 13 --pairs 1 --adapters 2 --no-peft
+    python benchmarks/merge.py --keep                # 2 GB, peft too
+    python benchmarks/merge.py --shape 7b --keep     # 13.5 GB, two adapters; needs 45 GB of disk
+
+Seconds of a busy machine say little; CPU seconds, user and system together, are given beside them.
 """
 
 import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,7 +24,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +35,18 @@ from hanpaca.model.merge import merge_adapters
 RESULT = Path(__file__).parent / "results" / "merge.json"
 OLD_ROWS, NEW_ROWS, RANK = 32_000, 49_954, 8
 BLOCK = 1 << 24
+
+
+class Shape(NamedTuple):
+    """What is measured."""
+
+    gb: float
+    pairs: int
+    adapters: int
+    peft: bool
+
+
+SHAPES = {"2gb": Shape(2.0, 5, 1, True), "7b": Shape(13.5, 1, 2, False)}
 
 
 def make_base(folder: Path, num_bytes: int) -> dict[str, tuple[int, int]]:
@@ -189,20 +204,29 @@ def measured(which: str, base: Path, adapters: list[Path], output: Path) -> dict
     return found
 
 
-def copied(source: Path, target: Path) -> float:
+def copied(source: Path, target: Path) -> dict[str, float]:
     """Seconds of `cp -r` on a cold cache."""
     shutil.rmtree(target, ignore_errors=True)
     chill(source)
-    began = time.perf_counter()
+    began, before = time.perf_counter(), children_seconds()
     subprocess.run(["cp", "-r", str(source), str(target)], check=True)
-    return time.perf_counter() - began
+    return {
+        "seconds": time.perf_counter() - began,
+        "cpu_seconds": children_seconds() - before,
+    }
 
 
-def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def children_seconds() -> float:
+    """CPU seconds of all ended children."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def compare(shape: Shape, pairs: int, folder: Path) -> dict[str, Any]:
     """All measurements, in turn."""
     base, merged = folder / "base", folder / "merged"
-    linears = make_base(base, int(arguments.gb * 1e9))
-    adapters = [folder / f"adapter{number}" for number in range(arguments.adapters)]
+    linears = make_base(base, int(shape.gb * 1e9))
+    adapters = [folder / f"adapter{number}" for number in range(shape.adapters)]
     for adapter in adapters:
         make_adapter(adapter, linears)
     measured("ours", base, adapters, merged)
@@ -212,23 +236,22 @@ def compare(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "merged_gb": size_of(merged),
     }
     ours, copies = [], []
-    for number in range(arguments.pairs):
+    for number in range(pairs):
         copies.append(copied(merged, folder / "copy"))
         shutil.rmtree(folder / "copy")
-        shutil.move(merged, folder / "kept")
         ours.append(measured("ours", base, adapters, merged))
-        shutil.rmtree(folder / "kept")
-        print(f"pair {number + 1}: cp {copies[-1]:.2f} s, merge {ours[-1]}", file=sys.stderr)
+        print(f"pair {number + 1}: cp {copies[-1]}, merge {ours[-1]}", file=sys.stderr)
     seconds = [run["seconds"] for run in ours]
     result |= {
-        "cp_seconds": copies,
+        "cp_seconds": [run["seconds"] for run in copies],
+        "cp_cpu_seconds": [run["cpu_seconds"] for run in copies],
         "merge_seconds": seconds,
         "merge_cpu_seconds": [run["cpu_seconds"] for run in ours],
         "load_average": os.getloadavg()[0],
-        "merge_over_cp": median(seconds) / median(copies),
+        "merge_over_cp": median(seconds) / median(run["seconds"] for run in copies),
         "merge_peak_mib": max(run["peak_mib"] for run in ours),
     }
-    if not arguments.no_peft:
+    if shape.peft:
         shutil.rmtree(merged)
         peft = measured("peft", base, adapters, folder / "peft")
         result |= {
@@ -252,15 +275,14 @@ def main() -> None:
         base, *adapters, output = map(Path, folders)
         return child(which, base, adapters, output)
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gb", type=float, default=2.0)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--adapters", type=int, default=1)
-    parser.add_argument("--no-peft", action="store_true")
+    parser.add_argument("--shape", choices=SHAPES, default="2gb")
+    parser.add_argument("--pairs", type=int, help="of copy and merge; default 5, or 1 for 7b")
     parser.add_argument("--keep", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--folder", type=Path, help="where to work; default the temporary folder")
     arguments = parser.parse_args()
+    shape = SHAPES[arguments.shape]
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
-        result = compare(arguments, Path(folder))
+        result = compare(shape, arguments.pairs or shape.pairs, Path(folder))
     result |= {
         "torch": torch.__version__,
         "processors": os.cpu_count(),
@@ -269,8 +291,7 @@ def main() -> None:
     print(json.dumps(result, indent=2))
     if arguments.keep:
         before = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-        key = f"{arguments.gb:g} GB, {arguments.adapters} adapter(s)"
-        RESULT.write_text(json.dumps({**before, key: result}, indent=2) + "\n")
+        RESULT.write_text(json.dumps({**before, arguments.shape: result}, indent=2) + "\n")
     return None
 
 

@@ -87,7 +87,7 @@ def _blocks(stored: Stored, files: OpenFiles) -> Iterator[torch.Tensor]:
         rows = range(start, min(start + size, num_rows))
         block = workspace.take("block", stored.dtype, (len(rows), num_columns))
         if len(stored.extents) == 1 and not stored.head_rows and not extent.encoding:
-            read_exactly(files(extent.file), block, extent, start)
+            read_exactly(files, block, extent, start)
         else:
             whole = workspace.take("whole", torch.float32, (len(rows), num_columns))
             read_rows(stored, rows, whole, files=files, workspace=workspace)

@@ -3,7 +3,6 @@
 import math
 import os
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,26 +12,37 @@ import torch
 from torch import Tensor
 
 from hanpaca.errors import ArtifactError
+from hanpaca.model import direct
 from hanpaca.model.stored import Extent, Stored, matrix_shape
-
-Files = Callable[[Path], int]
-"""From a path to its open descriptor."""
 
 
 class OpenFiles:
-    """Descriptors of the files that are read, opened at first use."""
+    """The files that are read, opened at first use; any thread may read."""
 
     def __init__(self) -> None:
         self.stack, self.lock = ExitStack(), threading.Lock()
-        self.descriptors: dict[Path, int] = {}
+        self.descriptors: dict[Path, tuple[int, int | None]] = {}
+        self.local = threading.local()
 
-    def __call__(self, file: Path) -> int:
-        """The descriptor of a file."""
+    def read(self, file: Path, buffer: memoryview, at: int) -> int:
+        """Fill the beginning of a buffer from a place in a file; returns the bytes there were."""
+        ordinary, past_cache = self._opened(file)
+        if past_cache is None or len(buffer) < direct.MIN_BYTES:
+            return os.preadv(ordinary, [buffer], at)
+        if not hasattr(self.local, "window"):
+            self.local.window = direct.Window()
+        window: direct.Window = self.local.window
+        return window.read(past_cache, buffer, at)
+
+    def _opened(self, file: Path) -> tuple[int, int | None]:
         with self.lock:
             if file not in self.descriptors:
                 descriptor = os.open(file, os.O_RDONLY)
                 self.stack.callback(os.close, descriptor)
-                self.descriptors[file] = descriptor
+                past_cache = direct.open_direct(file, descriptor)
+                if past_cache is not None:
+                    self.stack.callback(os.close, past_cache)
+                self.descriptors[file] = descriptor, past_cache
             return self.descriptors[file]
 
     def __enter__(self) -> Self:
@@ -61,7 +71,7 @@ class Workspace:
         return self.buffers[use][:num_bytes].view(dtype).view(shape)
 
 
-def read_all(stored: Stored, files: Files) -> Tensor:
+def read_all(stored: Stored, files: OpenFiles) -> Tensor:
     """A whole small tensor in float32, in its own shape."""
     num_rows, num_columns = matrix_shape(stored.shape)
     result = torch.empty(num_rows, num_columns)
@@ -70,7 +80,7 @@ def read_all(stored: Stored, files: Files) -> Tensor:
 
 
 def read_rows(
-    stored: Stored, rows: range, result: Tensor, *, files: Files, workspace: Workspace
+    stored: Stored, rows: range, result: Tensor, *, files: OpenFiles, workspace: Workspace
 ) -> None:
     """Write what `stored` has of `rows` into the result, as float32; leave the other rows."""
     for extent in stored.extents:
@@ -80,7 +90,7 @@ def read_rows(
         width = extent.encoding.row_bytes if extent.encoding else len(extent.columns)
         kind = torch.uint8 if extent.encoding else extent.dtype
         part = workspace.take("read", kind, (stop - start, width))
-        read_exactly(files(extent.file), part, extent, start)
+        read_exactly(files, part, extent, start)
         if extent.encoding:
             part = extent.encoding.decode(part)
         columns = slice(extent.columns.start, extent.columns.stop)
@@ -89,7 +99,7 @@ def read_rows(
         result.copy_(to_halves(result, stored.head_rows))
 
 
-def read_exactly(descriptor: int, part: Tensor, extent: Extent, first_row: int) -> None:
+def read_exactly(files: OpenFiles, part: Tensor, extent: Extent, first_row: int) -> None:
     """Fill a tensor from an extent's rows on.
 
     Raises:
@@ -99,7 +109,7 @@ def read_exactly(descriptor: int, part: Tensor, extent: Extent, first_row: int) 
     at = extent.offset + (first_row - extent.rows.start) * extent.row_bytes
     while buffer:
         try:
-            count = os.preadv(descriptor, [buffer], at)
+            count = files.read(extent.file, buffer, at)
         except OSError as error:
             raise ArtifactError(f"{extent.file}: cannot be read: {error.strerror}") from error
         if count == 0:

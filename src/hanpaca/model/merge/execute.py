@@ -152,7 +152,7 @@ def _run(work: _Work, rows: range, files: OpenFiles, workspace: Workspace) -> fl
     num_columns = matrix_shape(tensor.shape)[1]
     if (source := _plain_copy(part)) is not None:
         copied = workspace.take("read", source.dtype, (len(rows), num_columns))
-        read_exactly(files(source.file), copied, source, rows.start)
+        read_exactly(files, copied, source, rows.start)
         _write(work, rows, copied)
         return 0.0
     result = fold_rows(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hanpaca.errors import ArtifactError
 from hanpaca.model.merge.adapters import Update
-from hanpaca.model.reading import Files, Workspace, read_all, read_rows
+from hanpaca.model.reading import OpenFiles, Workspace, read_all, read_rows
 from hanpaca.model.stored import Stored
 
 _PADDING = 16
@@ -81,7 +81,7 @@ class LoadedAddition:
     magnitude_o: Tensor | None
 
 
-def load_addition(step: Addition, files: Files) -> LoadedAddition:
+def load_addition(step: Addition, files: OpenFiles) -> LoadedAddition:
     """Read the factors of an update.
 
     Raises:
@@ -103,7 +103,7 @@ def load_addition(step: Addition, files: Files) -> LoadedAddition:
     return LoadedAddition(left, right, scaling, parts[2].view(-1, 1) if magnitude else None)
 
 
-def load_additions(steps: Sequence[Step], files: Files) -> dict[int, LoadedAddition]:
+def load_additions(steps: Sequence[Step], files: OpenFiles) -> dict[int, LoadedAddition]:
     """Read the factors of all updates of a tensor, by their place among its steps."""
     return {
         place: load_addition(step, files)
@@ -118,7 +118,7 @@ def fold_rows(
     rows: range,
     columns: int,
     *,
-    files: Files,
+    files: OpenFiles,
     workspace: Workspace,
 ) -> Tensor:
     """Compute some rows of a tensor in float32: (rows, columns).
@@ -195,7 +195,7 @@ def _add(addition: LoadedAddition, rows: range, result: Tensor, workspace: Works
 
 
 def _add_share(
-    step: Share, rows: range, result: Tensor, *, files: Files, workspace: Workspace
+    step: Share, rows: range, result: Tensor, *, files: OpenFiles, workspace: Workspace
 ) -> None:
     runs = _covered(step.plus, rows)
     if not runs:
