@@ -21,6 +21,9 @@ from hanpaca.errors import ArtifactError
 
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 4
+_MAX_HEADER_BYTES = 1 << 27
+_MAX_ENTRIES = 1 << 22
+"""Of all arrays together: a vocabulary of a million tokens with its merges stays below."""
 _MOST_ELEMENTS = 2**62
 _FORMATS = {
     GGUFValueType.UINT8: "<u1",
@@ -61,7 +64,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """Read the header and check that the file holds what it announces.
 
-    Memory stays in proportion to the file's size, whatever the header claims.
+    Memory stays in proportion to what was read of the header, whatever it claims.
 
     Raises:
         ArtifactError: Not a GGUF file, damaged, or cut short.
@@ -78,11 +81,14 @@ class _Cursor:
     def __init__(self, data: memoryview) -> None:
         self.data = data
         self.at = 0
+        self._entries = 0
 
     def take(self, num_bytes: int) -> memoryview:
         if num_bytes > len(self.data) - self.at:
             raise ValueError(f"{num_bytes} bytes are announced at {self.at}, but the file ends")
         self.at += num_bytes
+        if self.at > _MAX_HEADER_BYTES:
+            raise ValueError(f"its header has more than {_MAX_HEADER_BYTES} bytes")
         return self.data[self.at - num_bytes : self.at]
 
     def u32(self) -> int:
@@ -107,6 +113,9 @@ class _Cursor:
         kind, count = GGUFValueType(self.u32()), self.u64()
         if kind == GGUFValueType.ARRAY:
             raise ValueError("an array of arrays, which llama.cpp does not know either")
+        self._entries += count
+        if self._entries > _MAX_ENTRIES:
+            raise ValueError(f"its arrays have more than {_MAX_ENTRIES} entries")
         if kind == GGUFValueType.STRING:
             return [self.text() for _ in range(count)]
         return self.numbers(kind, count)
