@@ -108,6 +108,7 @@ def by_llama_cpp(gguf: Path) -> tuple[int, dict[int, float]]:
     pytest.fail("llama.cpp gives no probabilities")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_next_tokens_are_as_likely(name: str, pico_base: Path, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model", OPTIONS[name], pico_base)
@@ -121,6 +122,7 @@ def test_next_tokens_are_as_likely(name: str, pico_base: Path, tmp_path: Path) -
     assert float((again - expected).abs().max()) < 0.2  # the folder is written in bfloat16
 
 
+@pytest.mark.slow
 def test_every_option_matters(pico_base: Path, tmp_path: Path) -> None:
     """Or the test above would prove nothing."""
     plain = by_transformers(make_model(tmp_path / "plain", {}, pico_base))

@@ -81,6 +81,13 @@ class Llama:
     def encode(self, text: str, *, whole: bool = False) -> list[int]:
         """Ids of a text as it is, or with what a model wants around it."""
         request = {"content": text, "add_special": whole, "parse_special": whole}
+        try:
+            return self._ask(request)
+        except ConnectionError:  # the server hangs up after seconds without a question
+            self._connection.close()
+            return self._ask(request)
+
+    def _ask(self, request: dict[str, Any]) -> list[int]:
         self._connection.request("POST", "/tokenize", json.dumps(request))
         with self._connection.getresponse() as reply:
             return list(json.loads(reply.read())["tokens"])

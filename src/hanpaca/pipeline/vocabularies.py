@@ -1,7 +1,7 @@
 """Tokenizers between folders and GGUF: which family a folder is of, and both ways for each."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.pieces import piece_vocabulary, used_pieces
@@ -17,6 +17,8 @@ from hanpaca.tokenizer.sentencepiece_bpe import (
 )
 from hanpaca.tokenizer.ties import find_ties
 
+_STEP = 10
+"""One in so many of the texts that a conversion is tried on, here only for a note."""
 _ROLES = ("bos", "eos", "unk", "pad")
 
 
@@ -35,10 +37,11 @@ def folder_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
         ResourceError: The packages that read `tokenizer.model` are not installed.
     """
     model, spec = folder / FILE_NAME, folder / "tokenizer.json"
-    merges = read_json(spec).get("model") if spec.is_file() else None
-    bytes_only = isinstance(merges, dict) and not merges.get("byte_fallback")
-    if not model.is_file() and merges is None:
+    tree = read_json(spec) if spec.is_file() else None
+    if not model.is_file() and tree is None:
         raise ArtifactError(f"{folder}: no {FILE_NAME} and no {spec.name}: copy the tokenizer here")
+    merges = tree.get("model") if tree else None
+    bytes_only = isinstance(merges, dict) and not merges.get("byte_fallback")
     if not model.is_file() and not bytes_only:
         raise ArtifactError(
             f"{folder}: no {FILE_NAME}, which {spec.name} was made of; copy it here: GGUF needs "
@@ -54,7 +57,7 @@ def folder_vocabulary(folder: Path, num_rows: int) -> Vocabulary:
         num_rows,
         space_prefix=tokenizer.proto.normalizer_spec.add_dummy_prefix,
         roles={role: getattr(trainer, f"{role}_piece") for role in _ROLES},
-        differences=_differences(tokenizer, merges if isinstance(merges, dict) else None, spec),
+        differences=_differences(tokenizer, tree, spec),
     )
 
 
@@ -91,7 +94,7 @@ def write_vocabulary(vocabulary: Vocabulary, folder: Path, source: Path) -> None
 
 
 def _differences(
-    tokenizer: SentencePieceBPE, model: dict[str, object] | None, spec: Path
+    tokenizer: SentencePieceBPE, spec: dict[str, Any] | None, file: Path
 ) -> tuple[str, ...]:
     """What llama.cpp will encode in another way than the folder's own files."""
     found = []
@@ -101,34 +104,34 @@ def _differences(
             f"{FILE_NAME} normalizes text ({settings.name}) before it looks for pieces; "
             "llama.cpp does not"
         )
-    if model is None:
+    if spec is None:
         return tuple(found)
-    vocab = model.get("vocab")
+    model = spec.get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
     entries = vocab.items() if isinstance(vocab, dict) else ()
     first = {piece: number for piece, number in entries if number in range(tokenizer.next_id)}
     if first != tokenizer.ids:
         raise ArtifactError(
-            f"{spec}: its entries are not those of {FILE_NAME}: they are of different tokenizers; "
+            f"{file}: its entries are not those of {FILE_NAME}: they are of different tokenizers; "
             "keep the one the model was trained with"
         )
-    num_tied = find_ties(tokenizer).num_unorderable
-    ours = spec_of_sentencepiece(tokenizer)["model"]["merges"]
-    if num_tied:
+    texts = texts_to_try(tokenizer)[::_STEP]
+    try:
+        differing = differing_texts(tokenizer, spec, texts)
+    except Exception as error:
+        # The tokenizers library raises bare Exceptions of its own.
+        if type(error) is not Exception:
+            raise
+        raise ArtifactError(f"{file}: damaged: {error}; copy it again") from error
+    if differing:
+        num_tied = find_ties(tokenizer).num_unorderable
         found.append(
-            f"{num_tied} pieces share a score with others: transformers ({spec.name}) gives other "
-            f"ids for some texts; llama.cpp gives those of {FILE_NAME}"
-        )
-    elif json.dumps(ours) != json.dumps([_pair(merge) for merge in _list(model.get("merges"))]):
-        found.append(
-            f"{spec.name} joins pieces in another order than {FILE_NAME}, so transformers gives "
-            f"other ids for some texts; `hanpaca tokenizer convert` makes one that does not"
+            f"{len(differing)} of {len(texts)} texts made to find that out get other ids from "
+            f"{file.name} (transformers) than from {FILE_NAME}; llama.cpp gives the latter's: "
+            + (
+                f"{num_tied} pieces share a score, which no {file.name} can say"
+                if num_tied
+                else "`hanpaca tokenizer convert` makes one with the same ids"
+            )
         )
     return tuple(found)
-
-
-def _pair(merge: object) -> object:
-    return merge.split(" ") if isinstance(merge, str) else merge
-
-
-def _list(value: object) -> list[object]:
-    return value if isinstance(value, list) else []

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,17 @@ from hanpaca.tokenizer.sentencepiece_bpe import read_sentencepiece
 ROWS = 410
 
 
+@pytest.fixture(scope="module")
+def whole(pico_sentencepiece: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "t"
+    convert_sentencepiece(pico_sentencepiece, folder)
+    return folder
+
+
 @pytest.fixture
-def folder(pico_sentencepiece: Path, tmp_path: Path) -> Path:
-    convert_sentencepiece(pico_sentencepiece, tmp_path / "t")
-    return tmp_path / "t"
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A tokenizer that may be damaged."""
+    return Path(shutil.copytree(whole, tmp_path / "t"))
 
 
 def change(file: Path, **changes: Any) -> None:
@@ -53,6 +61,7 @@ def test_a_model_alone_is_enough(pico_sentencepiece: Path, folder: Path) -> None
 @pytest.mark.parametrize("place", ["added_tokens.json", "tokenizer_config.json", "tokenizer.json"])
 def test_added_tokens_are_found_where_folders_keep_them(place: str, folder: Path) -> None:
     token = {"id": 403, "content": "<|user|>", "special": place != "added_tokens.json"}
+    token |= dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     if place == "added_tokens.json":
         change(folder / place, **{"<|user|>": 403})
     elif place == "tokenizer_config.json":
@@ -120,13 +129,15 @@ def test_bytes_beside_a_model_of_another_kind_are_the_tokenizer(
 
 def test_equal_scores_are_told_and_come_back_without_a_merge_list(folder: Path) -> None:
     proto = read_sentencepiece(folder).proto
-    for piece in ("qz", "zq"):
-        proto.pieces.add(piece=piece, score=0.0)
+    known = {piece.piece for piece in proto.pieces}
+    for one, other in permutations("thearsin", 2):
+        if one + other not in known:
+            proto.pieces.add(piece=one + other, score=0.0)
     (folder / "tokenizer.model").write_bytes(proto.SerializeToString())
     (folder / "tokenizer.json").unlink()
     convert_sentencepiece(folder, folder.parent / "inexact", inexact=True)
-    vocabulary = folder_vocabulary(folder.parent / "inexact", ROWS)
-    assert any("share a score" in told for told in vocabulary.differences)
+    vocabulary = folder_vocabulary(folder.parent / "inexact", 500)
+    assert any("share a score, which no" in told for told in vocabulary.differences)
     (folder.parent / "back").mkdir()
     write_vocabulary(vocabulary, folder.parent / "back", folder)
     assert not (folder.parent / "back" / "tokenizer.json").exists()
@@ -141,4 +152,12 @@ def test_another_order_of_merges_is_told(folder: Path) -> None:
     merges = spec["model"]["merges"]
     change(folder / "tokenizer.json", model={**spec["model"], "merges": merges[::-1]})
     (told,) = folder_vocabulary(folder, ROWS).differences
-    assert "joins pieces in another order" in told
+    assert "get other ids from tokenizer.json" in told
+
+
+@pytest.mark.parametrize("merges", [[["q", "qqq"]], "x", [1]])
+def test_a_damaged_list_of_merges_is_refused(merges: object, folder: Path) -> None:
+    spec = json.loads((folder / "tokenizer.json").read_text())
+    change(folder / "tokenizer.json", model={**spec["model"], "merges": merges})
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: damaged"):
+        folder_vocabulary(folder, ROWS)
