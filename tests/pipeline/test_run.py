@@ -194,7 +194,7 @@ def test_single_commands_work_on_the_users_own_files(
         (["run", "RECIPE", "data.text=[gone.txt]"], 3, "gone.txt"),
         (["run", "RECIPE", "tokenizer.num_pieces=100000"], 3, "pieces"),
         (["gguf", "RECIPE", "-o", "OUT", "--types", "q9"], 2, "'q9' is unknown"),
-        (["merge", "--base", "BASE", "--adapter", "BASE", "-o", "OUT/m"], 4, "adapter_config.json"),
+        (["merge", "--base", "BASE", "--adapter", "BASE", "-o", "OUT/m"], 4, "no adapter here"),
     ],
 )
 def test_a_users_mistake_is_one_clear_line(
