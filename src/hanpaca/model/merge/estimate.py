@@ -18,8 +18,8 @@ from hanpaca.model.merge.prepare import MergePlan
 from hanpaca.model.merge.run import NUM_THREADS
 from hanpaca.model.stored import matrix_shape
 
-_OVER_COPY = 1.6
-"""Seconds of a merge for each of a copy of as many bytes; benchmarks/merge.py."""
+_OVER_COPY = 1.0
+"""Seconds of a merge for each of a copy of as many bytes; benchmarks/merge.py and docs/log.md."""
 _TRIAL_BYTES, _TRIAL_SECONDS, _PIECE_BYTES = 256 << 20, 1.0, 4 << 20
 
 
