@@ -39,11 +39,6 @@ def bytes_of_piece(piece: str) -> bytes:
     )
 
 
-def text_of_piece(piece: str) -> str:
-    r"""Return the text of a vocabulary entry, for people: half characters show as `\xe7\x99`."""
-    return bytes_of_piece(piece).decode(errors="backslashreplace")
-
-
 @dataclass(frozen=True)
 class ByteBPE:
     """A byte-level BPE tokenizer; a `Vocabulary`.
@@ -169,7 +164,7 @@ def read_spec(path: Path) -> object:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # JSON or UTF-8
+    except (ValueError, RecursionError) as error:  # JSON or UTF-8; brackets without end
         raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
 
 
@@ -237,7 +232,7 @@ def _byte_level_step(step: object) -> dict[str, Any] | None:
         return None
     if step.get("type") == "ByteLevel":
         return step
-    found = (_byte_level_step(inner) for inner in step.get("pretokenizers", ()))
+    found = (_byte_level_step(inner) for inner in step.get("pretokenizers") or ())
     return next((inner for inner in found if inner is not None), None)
 
 

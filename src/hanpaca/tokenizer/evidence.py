@@ -4,7 +4,7 @@ All of it becomes one thing: stretches of target text and how often each occurs.
 """
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -126,12 +126,16 @@ def prior_runs(base: Reader, prior: dict[str, float], script: TargetScript) -> C
     BPE over it finds merges that make nearly all of the pieces, without any corpus. A piece that is
     not target text through and through is left out.
     """
-    weights: dict[str, float] = {}
+    scores: defaultdict[str, list[float]] = defaultdict(list)
     cut = _special_in(base, script)
     for piece, score in prior.items():
         text = base.normalize(piece.replace(SPACE, " ").strip())
         if script.runs.fullmatch(text) and not (cut and cut.search(text)):
-            weights[text] = weights.get(text, 0.0) + math.exp(score)
+            scores[text].append(score)
+    highest = max((max(some) for some in scores.values()), default=0.0)  # so that one is above 0
+    weights = {
+        text: sum(math.exp(score - highest) for score in some) for text, some in scores.items()
+    }
     total = sum(weights.values())
     return Counter(
         {

@@ -34,7 +34,13 @@ from hanpaca.tokenizer.evidence import (
     prior_sample,
     required_characters,
 )
-from hanpaca.tokenizer.folder import CONFIG, read_config, write_json, write_side_files
+from hanpaca.tokenizer.folder import (
+    CONFIG,
+    listed_tokens,
+    read_config,
+    write_json,
+    write_side_files,
+)
 from hanpaca.tokenizer.guarantees import (
     changed_texts,
     cut,
@@ -130,7 +136,8 @@ def extend_tokenizer(
         sample = sample or prior_sample(made_up)
         runs.update(made_up)
     if not runs:
-        raise DataError(f"the texts have no {'/'.join(script.names)} characters: give other texts")
+        source = "the texts have" if wishes.prior is None else "the texts and the prior have"
+        raise DataError(f"{source} no {'/'.join(script.names)} characters: give others")
     runs.update(dict.fromkeys(required, 0))
     avoid = forbidden_pieces(cut(old, wishes.protected))
     merges = _learn(old, runs, script=script, num_pieces=num_pieces, avoid=avoid)
@@ -218,8 +225,7 @@ def write_extension(extension: Extension, base: Path, folder: Path) -> None:
 def _refuse_foreign_tokens(base: Base) -> None:
     """Refuse a folder whose side files add tokens: new pieces would take their ids."""
     folder = base.path.parent
-    listed = read_config(folder).get("added_tokens_decoder", {})
-    found = [(CONFIG, token["content"], int(number)) for number, token in listed.items()]
+    found = [(CONFIG, token, number) for token, number in listed_tokens(folder)]
     path = folder / "added_tokens.json"
     if path.is_file():
         more = read_spec(path)

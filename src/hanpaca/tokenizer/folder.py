@@ -28,6 +28,22 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
+def listed_tokens(folder: Path) -> list[tuple[str, int]]:
+    """Read the tokens that `tokenizer_config.json` lists, and their ids.
+
+    Raises:
+        ArtifactError: the file or its list is damaged.
+    """
+    listed = read_config(folder).get("added_tokens_decoder") or {}
+    try:
+        return [(token["content"], int(number)) for number, token in listed.items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(
+            f"{folder / CONFIG}: damaged: added_tokens_decoder is no table of ids and tokens; "
+            "copy the file again"
+        ) from error
+
+
 def write_side_files(config: dict[str, Any], base: Path, folder: Path) -> None:
     """Write the configuration, and copy special tokens and chat template from the base's folder.
 

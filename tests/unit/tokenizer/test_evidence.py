@@ -48,6 +48,8 @@ def test_a_prior_weighs_by_probability(base: ByteBPE) -> None:
     runs = prior_runs(base, prior, HAN)
     assert runs == {"白日": PRIOR_WEIGHT * 4 // 5, "黄河": PRIOR_WEIGHT // 5}
     assert prior_runs(base, {"白日": -1.0, "黄河": -40.0}, HAN)["黄河"] == 2
+    far_below = {"白日": -9000.0, "黄河": -9000.0, "x": 0.0}  # whose exponential is 0
+    assert set(prior_runs(base, far_below, HAN).values()) == {PRIOR_WEIGHT // 2}
 
 
 def test_a_sample_of_a_prior_holds_every_piece(base: ByteBPE) -> None:

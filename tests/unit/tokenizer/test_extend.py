@@ -16,9 +16,9 @@ from hanpaca.tokenizer.byte_bpe import (
     bytes_of_piece,
     piece_of_bytes,
     read_byte_bpe,
-    text_of_piece,
 )
 from hanpaca.tokenizer.extend import Extension, extend_tokenizer, write_extension
+from hanpaca.tokenizer.vocabulary import text_of
 
 CHINESE = [
     "白日依山尽，黄河入海流。",
@@ -93,7 +93,7 @@ def test_a_spelling_is_the_bytes_of_its_piece_in_base_ids(pico_base: Path) -> No
 
 def test_words_are_learned_after_their_characters(pico_base: Path) -> None:
     extension = extend_tokenizer(pico_base, ["白日"] * 9, num_pieces=5)
-    shown = [text_of_piece(piece) for piece in extension.pieces]
+    shown = [text_of(bytes_of_piece(piece)) for piece in extension.pieces]
     assert sorted(shown[:4]) == sorted([r"\xe7\x99", r"\xe6\x97", "白", "日"])
     assert shown[4] == "白日"
 
@@ -145,7 +145,7 @@ def test_a_piece_never_reaches_over_a_cut_of_the_pre_tokenizer(
 
     base = change_base(pico_base, tmp_path / "cut", cut_after_day)
     extension = extend_tokenizer(base, ["白日依山"] * 9, num_pieces=9)
-    words = [text_of_piece(piece) for piece in extension.pieces]
+    words = [text_of(bytes_of_piece(piece)) for piece in extension.pieces]
     assert "依山" in words
     assert not [word for word in words if "日" in word and len(word) > 1 and "\\" not in word]
 
@@ -234,6 +234,17 @@ def test_a_damaged_tokenizer_config_is_named(pico_base: Path, tmp_path: Path, co
     with pytest.raises(ArtifactError, match=r"tokenizer_config\.json: damaged"):
         write_extension(extension, tmp_path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("listed", [[1], {"x": {"content": "<new>"}}, {"7": {}}, {"7": 1}])
+def test_a_damaged_list_of_added_tokens_is_named(
+    pico_base: Path, tmp_path: Path, listed: object
+) -> None:
+    base = change_base(pico_base, tmp_path / "base", lambda spec: None)
+    config = json.dumps({"added_tokens_decoder": listed})
+    (base / "tokenizer_config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(ArtifactError, match=r"tokenizer_config\.json: damaged: added_tokens"):
+        extend_tokenizer(base, CHINESE, num_pieces=5)
 
 
 def test_texts_without_the_script_are_refused(pico_base: Path) -> None:
