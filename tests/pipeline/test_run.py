@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hanpaca.evals.results import read_results
+from hanpaca.pipeline.formats import gguf_to_folder
 from hanpaca.pipeline.stages import STAGES
 from hanpaca.runs import read_manifest
+from hanpaca.tokenizer.sentencepiece_bpe import read_sentencepiece
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,12 @@ def test_a_llama_with_a_sentencepiece_vocabulary_goes_the_whole_way(
     base, pretrained = result.models[:2]
     assert pretrained.tokens_per_han_character < base.tokens_per_han_character
     assert (run / "60-chat/tokenizer.model").is_file()
+    (file,) = run.glob("70-gguf/*.f16.gguf")
+    gguf_to_folder(file, tmp_path / "back")
+    before, after = (read_sentencepiece(one) for one in (run / "60-chat", tmp_path / "back"))
+    assert before.ids == after.ids
+    texts = ["白日依山尽，黄河入海流。", "The quick  brown fox"]
+    assert before.encode(texts) == after.encode(texts)
     assert hanpaca("verify", run).returncode == 0
 
 
