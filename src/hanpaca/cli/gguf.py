@@ -44,7 +44,9 @@ gguf = typer.Typer(
 
 @gguf.command("write")
 def write(
-    model: Annotated[Path, typer.Argument(help="Folder of a model, or of the adapters' base.")],
+    model: Annotated[
+        Path, typer.Argument(help="A model, or the adapters' base: folder, or GGUF file.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files.")],
     types: Annotated[str, typer.Option(help="Types, separated by commas.")] = "f16,q8_0",
     imatrix: Annotated[
@@ -59,6 +61,7 @@ def write(
     from hanpaca.gguf.imatrix import read_imatrix
     from hanpaca.gguf.types import FILE_TYPES
     from hanpaca.pipeline.formats import model_to_gguf
+    from hanpaca.pipeline.gguf_base import open_base
 
     wanted = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))
     if not wanted:
@@ -70,7 +73,7 @@ def write(
     files = {name: output / f"{stem}.{name}.gguf" for name in wanted}
     matrix = read_imatrix(imatrix) if imatrix else None
     written = model_to_gguf(
-        model,
+        open_base(model) if model.is_file() else model,
         files,
         adapters=adapter or [],
         metadata=matrix.described(str(imatrix.name)) if matrix and imatrix else {},

@@ -17,6 +17,7 @@ from hanpaca.gguf.metadata import Metadata
 from hanpaca.gguf.read import GgufModel, open_gguf
 from hanpaca.gguf.stream import SourceTensor
 from hanpaca.gguf.write import GgufSummary, Importance, write_gguf
+from hanpaca.model.bases import Base
 from hanpaca.model.checkpoint import PlannedTensor, write_weights
 from hanpaca.model.fingerprint import tokenizer_fingerprint
 from hanpaca.model.merge import (
@@ -73,7 +74,7 @@ def folder_to_gguf(
 
 
 def model_to_gguf(
-    base: Path,
+    base: Path | Base,
     outputs: Mapping[str, Path],
     *,
     adapters: Sequence[Path] = (),
@@ -86,7 +87,8 @@ def model_to_gguf(
     The files are, to the byte, those of the folder that a merge would write.
 
     Args:
-        base: A folder of any layout that can be merged into.
+        base: A folder of any layout that can be merged into, or what
+            `open_base` made of a file, whose values are taken in full precision.
         outputs: Kind of file to file.
         adapters: To fold in, in order.
         metadata: Further keys of the files, before what the base's model card says.
@@ -97,7 +99,9 @@ def model_to_gguf(
         ArtifactError: The folder is no Llama-style model, or its parts do not fit each other.
         ResourceError: The disk is full, or a file cannot be written.
     """
-    plan = plan_merge(base, adapters, MergeOptions())
+    # A file's values may be finer than the bfloat16 that a merge would store.
+    options = MergeOptions(dtype="as-base" if isinstance(base, Path) else "f32")
+    plan = plan_merge(base, adapters, options)
     return plan_to_gguf(plan, outputs, metadata=metadata, importance=importance, on_bytes=on_bytes)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gguf import GGUFReader, quants
 from typer.testing import CliRunner, Result
 
 from hanpaca.cli import app
@@ -106,3 +107,14 @@ def test_imatrix_is_collected_used_and_compared(
 def test_a_file_says_which_tokenizer_it_has(files: Path, pico_untied: Path) -> None:
     fields = read_header(files / "base.q8_0.gguf").fields
     assert fields["hanpaca.tokenizer.fingerprint"] == tokenizer_fingerprint(pico_untied)
+
+
+def test_a_file_can_be_written_in_another_type_in_full_precision(
+    files: Path, tmp_path: Path
+) -> None:
+    call(files / "base.q8_0.gguf", "-o", tmp_path, "--types", "f32")
+    (written,) = tmp_path.iterdir()
+    found = {one.name: one.data for one in GGUFReader(written).tensors}
+    for tensor in GGUFReader(files / "base.q8_0.gguf").tensors:
+        wanted = quants.dequantize(tensor.data, tensor.tensor_type)
+        np.testing.assert_array_equal(found[tensor.name].reshape(wanted.shape), wanted)
