@@ -59,8 +59,9 @@ def test_every_stage_leaves_its_files_and_no_leftovers(finished: Path) -> None:
 
 
 def test_a_llama_with_a_sentencepiece_vocabulary_goes_the_whole_way(
-    pico_llama: Path, pico_recipe: Path, tmp_path: Path
+    pico_llama: Path, pico_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = tmp_path / "run"
     done = hanpaca(
         "run",

@@ -12,7 +12,7 @@ from hanpaca.cli.compare import compare, show
 from hanpaca.cli.tools import Encoding, Output, TextField, read_texts
 from hanpaca.cli.train import train
 from hanpaca.cli.whole import written_whole
-from hanpaca.errors import RecipeError
+from hanpaca.errors import DataError, RecipeError
 
 tokenizer = typer.Typer(
     name="tokenizer",
@@ -50,11 +50,14 @@ def extend(  # a parameter an option
 
     if not text and prior is None:
         raise RecipeError("nothing to learn from: give --text or --prior")
+    protected = list(read_texts(protect or [], encoding=encoding, text_field=text_field))
+    if protect and not protected:
+        raise DataError(f"{protect[0]}: there is no text in it to protect")
     wishes = Wishes(
         punctuation=cast("Any", punctuation),  # checked by target_script
         required=read_required(required) if required else "",
         prior=read_prior(prior) if prior else None,
-        protected=list(read_texts(protect or [], encoding=encoding, text_field=text_field)),
+        protected=protected,
     )
     with written_whole(output) as partial:
         extension = extend_tokenizer(

@@ -5,6 +5,7 @@ visible character for each byte (GPT-2's `bytes_to_unicode`), so the space of " 
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -240,6 +241,13 @@ def _merges(model: dict[str, Any], path: Path) -> tuple[tuple[str, str], ...]:
     vocab, merges = model.get("vocab"), model.get("merges")
     if not isinstance(vocab, dict) or not isinstance(merges, list) or not vocab:
         raise ArtifactError(f"{path}: damaged: model.vocab or model.merges is missing; copy again")
+    if shared := [
+        number for number, times in Counter(map(str, vocab.values())).items() if times > 1
+    ]:
+        raise ArtifactError(
+            f"{path}: damaged: id {shared[0]} stands for several entries of model.vocab; "
+            "copy the file again"
+        )
     pairs = []
     for number, merge in enumerate(merges):
         parts = merge.split(" ") if isinstance(merge, str) else merge

@@ -128,6 +128,11 @@ MISTAKES = [
     ("pretrain --base base --text zh.txt -o folder --num-tokens 999", 4, "folder: already exists"),
     ("pretrain --base gone --text zh.txt -o out --num-tokens 999", 4, "gone: no tokenizer.json"),
     ("grow --base base --extended base --text zh.txt -o out", 4, "has no piece that base has not"),
+    (
+        "tokenizer extend --base base --text zh.txt --num-pieces 2 --protect empty.txt -o out",
+        3,
+        "empty.txt: there is no text in it to protect",
+    ),
     ("sft --base base --instructions no.json -o out --num-tokens 999", 3, "no.json: cannot be"),
     ("sft --base base --instructions zh.txt -o out --num-tokens 999", 3, "zh.txt: not JSON"),
     ("eval gone --text zh.txt", 4, "gone: no tokenizer.json"),

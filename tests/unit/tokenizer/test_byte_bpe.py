@@ -123,6 +123,15 @@ def test_a_damaged_merge_is_named_by_its_number(
         read_byte_bpe(folder)
 
 
+def test_two_entries_of_one_id_are_damage(pico_base: Path, tmp_path: Path) -> None:
+    def share(spec: dict[str, Any]) -> None:
+        spec["model"]["vocab"]["b"] = spec["model"]["vocab"]["a"]
+
+    folder = changed_base(pico_base, tmp_path, share)
+    with pytest.raises(ArtifactError, match=r"id \d+ stands for several entries"):
+        read_byte_bpe(folder)
+
+
 def test_the_model_alone_cuts_bytes_as_the_whole_tokenizer_does(pico_base: Path) -> None:
     base = read_byte_bpe(pico_base)
     assert base.split("Ġquick") == base.backend.encode(" quick").tokens
