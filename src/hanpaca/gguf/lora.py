@@ -60,7 +60,7 @@ def write_adapter(
     Raises:
         ArtifactError: llama.cpp has no such matrix, or a factor is too large for `dtype`.
     """
-    alpha = Counter(update.alpha for update in updates).most_common(1)[0][0]
+    alpha = _common_alpha(updates)
     with closing(gguf.GGUFWriter(path, "llama")) as writer:
         writer.add_type("adapter")
         writer.add_string("adapter.type", "lora")
@@ -81,6 +81,12 @@ def write_adapter(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
+
+
+def _common_alpha(updates: Sequence[LowRankUpdate]) -> float:
+    """Choose what most updates have; never 0, which llama.cpp takes for "do not scale"."""
+    alphas = Counter(update.alpha for update in updates if update.alpha)
+    return alphas.most_common(1)[0][0] if alphas else 1.0
 
 
 def _reordered(

@@ -68,6 +68,8 @@ def test_tensors_are_those_of_llama_cpps_own_script(
         {},
         {"use_rslora": True},
         {"alpha_pattern": {"k_proj": 20}},
+        {"alpha_pattern": {"k_proj": 0}},
+        {"lora_alpha": 0, "alpha_pattern": {"k_proj": 20}},
         {"use_rslora": True, "alpha_pattern": {"layers.1.self_attn.v_proj": 1}},
     ],
 )
@@ -166,3 +168,12 @@ def test_llama_cpp_writes_the_same_beside_the_base_as_folded_in(
     beside = write_text(base, tmp_path / "a.gguf")
     assert beside == write_text(merged, None)
     assert beside != write_text(base, None)
+
+
+def test_a_scaling_of_zero_changes_nothing_in_llama_cpp(pico_base: Path, tmp_path: Path) -> None:
+    """llama.cpp takes an alpha of 0 in the file for a scaling of 1."""
+    adapter = write_lora(tmp_path / "a", lora_alpha=0)
+    adapter_to_gguf(adapter, pico_base, tmp_path / "a.gguf", dtype="f32")
+    base = tmp_path / "base.gguf"
+    model_to_gguf(pico_base, {"f32": base}, metadata={})
+    assert write_text(base, tmp_path / "a.gguf") == write_text(base, None)
