@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hanpaca.data.docstrings import HELDOUT_PACKAGES, REPLAY_PACKAGES, docstring_prose
+from hanpaca.data.docstrings import HELDOUT_PACKAGES, docstring_prose
 from hanpaca.pipeline.divergence import compare_models
 from hanpaca.pipeline.formats import model_to_gguf
 from hanpaca.pipeline.gguf_base import open_base
@@ -25,11 +25,13 @@ measures all kinds on more text."""
 def test_divergence_of_each_kind_is_within_its_bounds(smollm2_gguf: Path, tmp_path: Path) -> None:
     files = {kind: tmp_path / f"{kind}.gguf" for kind in BOUNDS}
     model_to_gguf(open_base(smollm2_gguf), files, metadata={})
+    texts = list(docstring_prose(HELDOUT_PACKAGES))
+    half = len(texts) // 2
     matrix = collect_imatrix(
         smollm2_gguf,
-        docstring_prose(REPLAY_PACKAGES),
-        datasets=REPLAY_PACKAGES,
-        num_tokens=1_024,
+        texts[:half],
+        datasets=HELDOUT_PACKAGES,
+        num_tokens=512,
         block_tokens=256,
     )
     weighed = tmp_path / "q2_k with importance.gguf"
@@ -38,7 +40,7 @@ def test_divergence_of_each_kind_is_within_its_bounds(smollm2_gguf: Path, tmp_pa
     )
     found = compare_models(
         [smollm2_gguf, *files.values(), weighed],
-        docstring_prose(HELDOUT_PACKAGES),
+        texts[half:],
         num_tokens=256,
         block_tokens=256,
     )
