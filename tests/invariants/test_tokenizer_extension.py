@@ -114,7 +114,9 @@ def cuts_nowhere_new(case: Case, text: str) -> None:
 
 def decodes_like_the_base(case: Case, text: str) -> None:
     before, after = (engine.decode(engine.encode(text)) for engine in (case.base, case.extended))
-    assert before == after == text
+    assert before == after
+    if "▁" not in text:  # which sentencepiece takes for a space
+        assert after == text
 
 
 def engines_agree(case: Case, text: str) -> None:
