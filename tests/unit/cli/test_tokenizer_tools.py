@@ -111,6 +111,7 @@ def test_spaces_and_control_characters_can_be_seen() -> None:
     assert visible(" a\t\n白\x00") == "▁a\\t\\n白\\x00"
 
 
+@pytest.mark.slow
 def test_compare_measures_each_pair(pico_base: Path, worse: Path, texts: Path) -> None:
     corpora = (f"--text={texts / 'en.txt'}", f"--text=zh={texts / 'zh.txt'}")
     rows = json.loads(hanpaca("compare", pico_base, worse, *corpora, "--json").stdout)

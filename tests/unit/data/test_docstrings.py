@@ -4,6 +4,7 @@ from hanpaca.data.docstrings import HELDOUT_PACKAGES, REPLAY_PACKAGES, docstring
 from hanpaca.errors import ResourceError
 
 
+@pytest.mark.slow
 def test_prose_is_english_without_code_and_never_twice() -> None:
     documents = docstring_prose(("networkx",))
     text = "\n\n".join(documents)
@@ -16,6 +17,7 @@ def test_prose_is_english_without_code_and_never_twice() -> None:
     assert documents == docstring_prose(("networkx",))
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_what_is_replayed() -> None:
     assert not set(REPLAY_PACKAGES) & set(HELDOUT_PACKAGES)
     replayed = set("\n\n".join(docstring_prose(("numpy",))).split("\n\n"))

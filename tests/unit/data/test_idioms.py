@@ -81,6 +81,7 @@ def test_a_small_or_wrong_table_is_refused(tmp_path: Path, table: Path) -> None:
         build_idioms(tmp_path / "x.csv")
 
 
+@pytest.mark.slow
 def test_the_real_table_leaks_nothing() -> None:
     try:
         corpus = build_idioms(idiom_table(), num_heldout=300)

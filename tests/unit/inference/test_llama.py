@@ -9,6 +9,7 @@ from hanpaca.inference.llama import ChatModel
 QUESTION = [{"role": "user", "content": "请写一句中文，解释成语“画蛇添足”。"}]
 
 
+@pytest.mark.slow
 def test_streamed_text_is_the_whole_answer_without_half_characters(smollm2_gguf: Path) -> None:
     """SmolLM2 needs about two tokens a Chinese character, so characters are split."""
     with ChatModel(smollm2_gguf, context_tokens=512) as model:

@@ -168,6 +168,7 @@ def test_a_flag_for_a_token_that_is_not_there_is_refused(
         convert_sentencepiece(folder, tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_the_published_merge_is_seen_to_be_inexact(shared_data: Path, tmp_path: Path) -> None:
     tokenizers = shared_data / "tokenizers"
     data, _ = merge_sentencepiece(

@@ -88,6 +88,7 @@ def test_required_characters_of_another_script_are_refused(base: Path) -> None:
         extend_tokenizer(base, CHINESE, num_pieces=2, wishes=Wishes(required="白aж"))
 
 
+@pytest.mark.slow
 def test_published_pieces_are_enough_without_text(base: Path) -> None:
     prior = {"▁白日": -1.0, "黄河": -2.0, "白日依山": -3.0, "abc": -0.1, "白a": -0.1, "</s>": 0.0}
     pieces = most(base, [], Wishes(prior=prior))
@@ -95,6 +96,7 @@ def test_published_pieces_are_enough_without_text(base: Path) -> None:
     assert not [piece for piece in pieces if "a" in piece]
 
 
+@pytest.mark.slow
 def test_published_pieces_and_text_add_up(base: Path) -> None:
     prior = {"黄河": -1.0, "海流": -2.0}
     pieces = most(base, ["白云白云"], Wishes(prior=prior))
