@@ -128,6 +128,22 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> 
 
 def byte_counter(doing: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
     """A progress line for reading or writing files, on stderr; nothing where it is soon done."""
+
+    def line(done: int, total: int, rate: float) -> str:
+        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s"
+
+    return _counter(doing, line, every_seconds)
+
+
+def counter(what: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
+    """A progress line for things done one after the other; nothing where it is soon done."""
+    return _counter(what, lambda done, total, rate: f"{done} of {total}", every_seconds)
+
+
+def _counter(
+    what: str, line: Callable[[int, int, float], str], every_seconds: float
+) -> Callable[[int, int], None]:
+    """Print a line, made of what is done, what is to do and the rate, with the time left."""
     begun = last = time.monotonic()
 
     def tell(done: int, total: int) -> None:
@@ -137,28 +153,7 @@ def byte_counter(doing: str, *, every_seconds: float = 2.0) -> Callable[[int, in
             return
         last, rate = now, done / (now - begun)
         errors.print(
-            f"{doing}: {done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s, "
-            f"{minutes((total - done) / rate)} left",
-            markup=False,
-            end="\r" if errors.is_terminal and done < total else "\n",
-        )
-
-    return tell
-
-
-def counter(what: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
-    """A progress line for things done one after the other; nothing where it is soon done."""
-    begun = last = time.monotonic()
-
-    def tell(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < every_seconds:
-            return
-        last = now
-        left = (now - begun) / done * (total - done)
-        errors.print(
-            f"{what}: {done} of {total}, {minutes(left)} left",
+            f"{what}: {line(done, total, rate)}, {minutes((total - done) / rate)} left",
             markup=False,
             end="\r" if errors.is_terminal and done < total else "\n",
         )

@@ -25,7 +25,7 @@ from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 if TYPE_CHECKING:
     import torch
 
-    from hanpaca.model.merge import MergePlan
+    from hanpaca.model.merge import MergePlan, MergeSummary
     from hanpaca.pipeline.parity import Parity
 
 
@@ -78,7 +78,6 @@ def merge(
     from hanpaca.model.merge import MergeOptions, plan_merge
     from hanpaca.pipeline.formats import plan_to_file
     from hanpaca.pipeline.gguf_base import open_base
-    from hanpaca.pipeline.merging import merge_alone
 
     given = _adapters(adapter or [], release)
     adapters = [path for path, _ in given]
@@ -103,15 +102,7 @@ def merge(
         tree = {"output": str(output), "num_bytes": file.num_bytes, "warnings": warnings}
         print(_json(tree, began) if as_json else f"{output}: {file.num_bytes / 1e6:.0f} MB")
         return
-    try:
-        summary = merge_alone(plan, output, hash_content=manifest, on_bytes=byte_counter("merging"))
-    except KeyboardInterrupt:
-        errors.print(
-            f"{output}.partial keeps the finished files; the same command goes on from there",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise
+    summary = _merged(plan, output, hash_content=manifest)
     tree = {**asdict(summary), "output": str(output), "warnings": warnings}
     told = f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed"
     parity = _compare(plan, output, kind) if kind else None
@@ -121,6 +112,21 @@ def merge(
     print(_json(tree, began) if as_json else told)
     if parity and not parity.passed:
         raise ArtifactError(f"{output}: does not answer as base and adapters do in peft")
+
+
+def _merged(plan: "MergePlan", output: Path, *, hash_content: bool) -> "MergeSummary":
+    from hanpaca.pipeline.merging import merge_alone
+
+    told = byte_counter("merging")
+    try:
+        return merge_alone(plan, output, hash_content=hash_content, on_bytes=told)
+    except KeyboardInterrupt:
+        errors.print(
+            f"{output}.partial keeps the finished files; the same command goes on from there",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise
 
 
 def _check_feasible(plan: "MergePlan", format_: str) -> "torch.dtype":

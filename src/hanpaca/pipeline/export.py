@@ -78,9 +78,10 @@ def export_model(source: Path, folder: Path, export: Export) -> ExportSummary:
     artifacts = [describe_file(folder / file.name, name=file.name) for file in files]
     card = _card(export, headers, artifacts, template, chosen.name) + _provenance(source)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    listed = [file.name for file in files] + ["Modelfile", "README.md"]
-    sums = [f"{describe_file(folder / name, name=name).sha256}  {name}\n" for name in listed]
-    (folder / "sha256.txt").write_text("".join(sums), encoding="utf-8")
+    artifacts += [describe_file(folder / name, name=name) for name in ("Modelfile", "README.md")]
+    sums = "".join(f"{one.sha256}  {one.path}\n" for one in artifacts)
+    (folder / "sha256.txt").write_text(sums, encoding="utf-8")
+    listed = [one.path for one in artifacts]
     return ExportSummary([*listed, "sha256.txt"], template.format.name if template else None)
 
 
