@@ -9,9 +9,12 @@ Format: https://github.com/ollama/ollama/blob/main/docs/modelfile.mdx
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from hanpaca.errors import ArtifactError
+
 Messages = Sequence[Mapping[str, str]]
 Render = Callable[[Messages], str]
 """A conversation that ends with the user, to the text the model goes on from."""
+_QUOTES = '"""'
 _FIRST, _BOS, _EOS = "\x01", "\x02", "\x03"
 _HELLO = {"role": "user", "content": "Hello there."}
 _TALK = (
@@ -149,7 +152,11 @@ def recognise(render: Render, *, bos: str, eos: str, adds_bos: bool) -> KnownTem
 def modelfile(
     gguf: str, template: KnownTemplate | None, *, system: str | None, context_tokens: int
 ) -> str:
-    """The text of a Modelfile beside a GGUF file."""
+    """The text of a Modelfile beside a GGUF file.
+
+    Raises:
+        ArtifactError: The system prompt holds what ends it in a Modelfile.
+    """
     lines = [f"FROM ./{gguf}", ""]
     if template is None:
         lines += [
@@ -165,6 +172,11 @@ def modelfile(
         "PARAMETER repeat_penalty 1.1",
     ]
     if system:
+        if _QUOTES in system:
+            raise ArtifactError(
+                f"the system prompt holds {_QUOTES}, which would end it in the Modelfile: give one "
+                "without (--system)"
+            )
         lines += ["", f'SYSTEM """{system}"""']
     return "\n".join(lines) + "\n"
 

@@ -160,7 +160,7 @@ def _card(
     keys = {key: text for key, text in fields.items() if key.startswith("hanpaca.")}
     origin = "".join(f"| {key} | `{text}` |\n" for key, text in keys.items())
     yaml_text = yaml.safe_dump(known, allow_unicode=True, sort_keys=False)
-    name = export.name.lower()
+    name = "-".join(export.name.lower().split())
     return f"""---
 {yaml_text}---
 

@@ -70,3 +70,19 @@ def test_a_folder_without_files_leaves_nothing(pico_base: Path, tmp_path: Path) 
     assert isinstance(done.exception, ArtifactError)
     assert "write some first: `hanpaca gguf" in str(done.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_quotes_that_would_end_the_system_prompt_leave_nothing(files: Path, tmp_path: Path) -> None:
+    call = ["gguf", "export", str(files), "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, [*call, "--system", 'Say """hi""".'])
+    assert isinstance(done.exception, ArtifactError)
+    assert "the system prompt holds" in str(done.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_of_two_words_is_one_word_for_ollama(files: Path, tmp_path: Path) -> None:
+    call = ["gguf", "export", str(files), "-o", str(tmp_path / "out"), "--name", "My Model"]
+    assert CliRunner().invoke(app, call).exit_code == 0
+    card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert "# My Model" in card
+    assert "`ollama create my-model -f Modelfile`" in card
