@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hanpaca.model.fingerprint import model_fingerprint, tokenizer_fingerprint
+from hanpaca.model.fingerprint import model_fingerprint
 from hanpaca.pipeline import chat, stages
 from hanpaca.pipeline.formats import model_to_gguf
 from hanpaca.pipeline.job import Job
@@ -33,9 +33,8 @@ def file_name(recipe: Recipe, file_type: str) -> str:
 
 
 def fingerprints(model: Path, base: Path) -> dict[str, str]:
-    """What a GGUF file says about where it comes from."""
+    """What a GGUF file says about where it comes from, beside its tokenizer."""
     return {
         "hanpaca.base.fingerprint": model_fingerprint(base),
         "hanpaca.model.fingerprint": model_fingerprint(model),
-        "hanpaca.tokenizer.fingerprint": tokenizer_fingerprint(model),
     }
