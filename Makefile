@@ -7,15 +7,18 @@ STAMP := $(VENV)/.hanpaca-installed
 
 # Install, then the whole adaptation of the embedded default on the CPU; the result table at the end.
 demo: $(STAMP)
-	$(BIN)/hanpaca run recipes/quickstart.yaml
+	$(BIN)/hanpaca run quickstart
+
+# Several files of tests at a time, each test on one core.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
 
 # Lint, types, import rules, all tests.
 test: lint
-	$(BIN)/pytest -q
+	$(PYTEST)
 
 # The same without tests over five seconds.
 check: lint
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -28,7 +28,7 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
-from hanpaca.gguf.header import read_header
+from hanpaca.checkpoints.gguf import read_header
 from hanpaca.gguf.types import FILE_TYPES, Shape
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "gguf_types.json"

@@ -19,7 +19,7 @@ from typing import Any
 import gguf
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.golden.gguf_models import MODELS, make_golden_model
+from tests.support.gguf_models import MODELS, make_golden_model
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "gguf_converter.json"
 _LONGEST = 16

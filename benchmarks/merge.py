@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hanpaca.model.checkpoint import PlannedTensor, write_safetensors, write_weights
-from hanpaca.model.merge import merge_adapters
+from hanpaca.checkpoints.safetensors import PlannedTensor, write_safetensors, write_weights
+from hanpaca.merging import merge_adapters
 
 RESULT = Path(__file__).parent / "results" / "merge.json"
 OLD_ROWS, NEW_ROWS, RANK = 32_000, 49_954, 8

@@ -22,6 +22,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
+from hanpaca.lora_settings import LoraSettings
 from hanpaca.model.attention import use_grouped_attention
 from hanpaca.model.dtype import faster_dtype
 from hanpaca.model.load import load_model
@@ -65,7 +66,7 @@ def tokens_per_second(model: torch.nn.Module, blocks: BlockDataset, *, bf16: boo
 def hanpaca(folder: Path, blocks: BlockDataset, num_new_rows: int) -> float:
     """Our layers and loss, in the type that is faster here."""
     model = load_model(folder, dtype=faster_dtype())
-    add_lora(model, rank=32, alpha=64, dropout=0.0, targets=TARGETS)
+    add_lora(model, LoraSettings(rank=32, alpha=64))
     add_new_rows(model, num_new_rows)
     use_grouped_attention(model)
     return tokens_per_second(NextTokenLoss(model), blocks, bf16=False)

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hanpaca.errors import HanpacaError
-from hanpaca.tokenizer.evidence import read_prior
-from hanpaca.tokenizer.guarantees import changed_texts, dead_pieces, recut_texts
-from hanpaca.tokenizer.reading import open_tokenizer
-from hanpaca.tokenizer.scripts import target_script
+from hanpaca.tokenizer.extension.evidence import read_prior
+from hanpaca.tokenizer.extension.guarantees import changed_texts, dead_pieces, recut_texts
+from hanpaca.tokenizer.extension.scripts import target_script
+from hanpaca.tokenizer.open import open_tokenizer
 from hanpaca.tokenizer.vocabulary import Vocabulary
 
 RESULT = Path(__file__).parent / "results" / "tokenizer_extension.json"

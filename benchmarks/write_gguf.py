@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from benchmarks.merge import chill, make_adapter, peak_kib, planned
-from hanpaca.gguf.header import read_header
-from hanpaca.model.checkpoint import write_weights
-from hanpaca.model.merge import merge_adapters
-from hanpaca.pipeline.formats import model_to_gguf
-from tests.conftest import make_pico_tokenizer
+from hanpaca.checkpoints.gguf import read_header
+from hanpaca.checkpoints.safetensors import write_weights
+from hanpaca.merging import merge_adapters
+from hanpaca.steps.write_gguf import model_to_gguf
+from tests.support.tokenizers import make_pico_tokenizer
 
 RESULT = Path(__file__).parent / "results" / "write_gguf.json"
 HIDDEN, INNER, HEADS, KV_HEADS, ROWS = 2048, 5632, 32, 4, 32_000

@@ -1,123 +1,56 @@
 """Pico-sized models and tokenizers made on the spot, and where the embedded real ones are."""
 
 import importlib.util
-import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from hanpaca.cli.words import speak
+from tests.support.models import make_pico_model, write_pico_weights
+from tests.support.texts import ENGLISH, POEMS, SENTENCES
+from tests.support.tokenizers import train_sentencepiece
+
+# A shell that starts the suite in the background has it ignore Ctrl-C and the end of the session;
+# the commands that are tested must not.
+for _ended_by in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_ended_by) is signal.SIG_IGN:
+        wanted = signal.default_int_handler if _ended_by is signal.SIGINT else signal.SIG_DFL
+        signal.signal(_ended_by, wanted)
 
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("hanpaca", deadline=None)
 settings.load_profile("hanpaca")
 
-ENGLISH = """The quick brown fox jumps over the lazy dog. It was the best of times, it was the worst
-of times. All happy families are alike; each unhappy family is unhappy in its own way. In 1984 there
-were 365 days and 12 months; def main(x): return x + 1. People create theories and write articles.
-"""
-CHINESE = """白日依山尽，黄河入海流。欲穷千里目，更上一层楼。
-床前明月光，疑是地上霜。举头望明月，低头思故乡。
-春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。千山鸟飞绝，万径人踪灭。孤舟蓑笠翁，独钓寒江雪。
-"""
-CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content']"
-    " + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+
+@pytest.fixture(autouse=True, scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The user's cache is left alone: what tests keep there goes with them."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
 
 
-def make_pico_tokenizer(folder: Path, vocab_size: int = 400) -> None:
-    """Train a byte-level BPE tokenizer of SmolLM2's structure on a few English lines."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=[AddedToken(t, special=True) for t in special],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([ENGLISH], trainer)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": "<|im_start|>",
-        "eos_token": "<|im_end|>",
-        "pad_token": "<|im_end|>",
-        "unk_token": "<|endoftext|>",
-        "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2))
+@pytest.fixture(autouse=True, scope="session")
+def _locale() -> Iterator[None]:
+    """Commands say things in English, whoever runs the suite."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("LC_ALL", "LC_MESSAGES"):
+            patch.delenv(name, raising=False)
+        patch.setenv("LANG", "C.UTF-8")
+        yield
 
 
-def train_sentencepiece(lines: Sequence[str], **options: Any) -> bytes:
-    """Train a SentencePiece model; LLaMA's settings, where not said otherwise."""
-    import sentencepiece
-
-    model = io.BytesIO()
-    usual: dict[str, Any] = {
-        "model_type": "bpe",
-        "vocab_size": 400,
-        "byte_fallback": True,
-        "split_digits": True,
-        "normalization_rule_name": "identity",
-        "remove_extra_whitespaces": False,
-        "allow_whitespace_only_pieces": True,
-        "minloglevel": 2,
-    }
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(lines),
-        model_writer=model,
-        **(usual | options),
-    )
-    return model.getvalue()
-
-
-def make_pico_model(
-    folder: Path, *, tied: bool = True, hidden_size: int = 32, seed: int = 0
-) -> None:
-    """Make a 2-layer Llama with random weights and a byte-level BPE tokenizer."""
-    make_pico_tokenizer(folder)
-    vocab = json.loads((folder / "tokenizer.json").read_text())["model"]["vocab"]
-    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-    write_pico_weights(folder, len(vocab), tied=tied, hidden_size=hidden_size, seed=seed, **special)
-
-
-def write_pico_weights(
-    folder: Path, vocab_size: int, *, tied: bool, hidden_size: int = 32, seed: int = 0, **more: Any
-) -> None:
-    """Write configuration and random weights of a 2-layer Llama."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=2 * hidden_size,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=tied,
-        initializer_range=0.1,
-        **more,
-    )
-    torch.manual_seed(seed)
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+@pytest.fixture(autouse=True)
+def _english_again() -> Iterator[None]:
+    """A command in this process that was asked for Chinese does not leave it to the next."""
+    yield
+    speak("en")
 
 
 @pytest.fixture(scope="session")
@@ -178,3 +111,33 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("../shared/data is not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def pico_recipe(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe on the user's own files that runs through every stage in under a minute."""
+    folder = tmp_path_factory.mktemp("own")
+    texts = [f"{POEMS[n % 4]}第{n}首。" for n in range(80)]
+    (folder / "zh.txt").write_text("\n\n".join(texts), encoding="utf-8")
+    english = [f"{SENTENCES[n % 3]} Number {n}." for n in range(60)]
+    (folder / "en.txt").write_text("\n\n".join(english), encoding="utf-8")
+    rows = [{"instruction": f"写第{n}首诗。", "output": POEMS[n % 4]} for n in range(30)]
+    (folder / "chat.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(
+        f"""
+name: pico
+base: {pico_base}
+data: {{text: [zh.txt], replay: [en.txt], instructions: [chat.json], heldout_documents: 8,
+        heldout_questions: 4}}
+tokenizer: {{num_pieces: 20}}
+rows: {{untie: true}}
+pretrain: {{num_tokens: 1024, block_tokens: 64, learning_rate: 1e-3, checkpoint_steps: 2,
+            sample_steps: 4, lora: {{rank: 4}}}}
+sft: {{num_tokens: 1024, block_tokens: 128, template: chatml, lora: {{rank: 4}}}}
+gguf: {{types: [f16, q8_0]}}
+eval: {{num_questions: 4, heldout_characters: 200, english_characters: 300, max_answer_tokens: 16}}
+""",
+        encoding="utf-8",
+    )
+    return recipe

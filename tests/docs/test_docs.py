@@ -6,12 +6,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.main import get_command
 from typer.testing import CliRunner
 
+import hanpaca
 from hanpaca.cli import app
-from hanpaca.pipeline.stages import STAGES
-from hanpaca.recipe import load_recipe
+from hanpaca.runs.recipe import load_recipe
+from hanpaca.runs.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
 READMES = [ROOT / "README.md", ROOT / "README_zh.md"]
@@ -42,7 +44,8 @@ def test_every_command_of_the_readme_exists_with_its_options(call: str) -> None:
     command = get_command(app)
     names = words[1:]
     while hasattr(command, "commands"):
-        command = command.commands[names.pop(0)]
+        named = command.commands  # `ask` takes what is none of them for a question
+        command = named.get(names.pop(0)) or named["question"]
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in names if word.startswith("-")} <= known
 
@@ -64,6 +67,11 @@ def test_every_recipe_can_be_planned(recipe: Path) -> None:
 
 
 def test_links_of_the_documentation_lead_somewhere() -> None:
-    for page in [*READMES, *(ROOT / "docs").rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == hanpaca.__version__

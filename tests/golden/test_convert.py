@@ -12,7 +12,7 @@ import pytest
 import sentencepiece
 from transformers import AutoTokenizer
 
-from hanpaca.tokenizer.convert import convert_sentencepiece
+from hanpaca.tokenizer.conversion.tokenizer_json import convert_sentencepiece
 
 _BATCH_LINES = 20_000
 

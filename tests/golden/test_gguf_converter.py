@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks.gguf_converter import GOLDEN, described
-from hanpaca.pipeline.formats import folder_to_gguf
-from tests.golden.gguf_models import MODELS, make_golden_model
+from hanpaca.steps.write_gguf import folder_to_gguf
+from tests.support.gguf_models import MODELS, make_golden_model
 
 OURS_ONLY = {
     # What the file leaves to defaults is said here; the values are those defaults.

@@ -82,8 +82,8 @@ def write_with_transformers(folder: Path) -> list[Greedy]:
 def test_greedy_text_of_the_f16_file_is_that_of_transformers_in_float32(
     smollm2_gguf: Path, tmp_path: Path
 ) -> None:
-    from hanpaca.inference.llama import ChatModel
-    from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
+    from hanpaca.inference.engine import ChatModel
+    from hanpaca.steps.write_gguf import folder_to_gguf, gguf_to_folder
 
     folder, file = tmp_path / "smollm2", tmp_path / "smollm2.f16.gguf"
     gguf_to_folder(smollm2_gguf, folder)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from hanpaca.tokenizer.audit import DIGITS_CORPUS, Audit, audit_tokenizers
-from hanpaca.tokenizer.reading import open_tokenizer
+from hanpaca.tokenizer.audits.audit import DIGITS_CORPUS, Audit, audit_tokenizers
+from hanpaca.tokenizer.open import open_tokenizer
 from hanpaca.tokenizer.sentencepiece_bpe import parse_model
 
 PUBLISHED = "e2676d4ca29ca1750f6ff203328d73b189321dc5776ceede037cbd36541d70c0"

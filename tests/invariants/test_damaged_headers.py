@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
+from hanpaca.checkpoints.gguf import read_header
+from hanpaca.checkpoints.gguf_model import open_gguf
+from hanpaca.checkpoints.headers import read_safetensors
 from hanpaca.errors import ArtifactError
-from hanpaca.gguf.header import read_header
-from hanpaca.gguf.read import open_gguf
-from hanpaca.model.checkpoint import read_file_headers
-from hanpaca.pipeline.formats import folder_to_gguf
-from hanpaca.tokenizer.convert import convert_sentencepiece
-from tests.invariants.test_gguf_ids import model_around
+from hanpaca.steps.write_gguf import folder_to_gguf
+from hanpaca.tokenizer.conversion.tokenizer_json import convert_sentencepiece
+from tests.support.models import model_of_one_layer
 
 HUGE = (2**31, 2**32 - 1, 2**40, 2**53, 2**62, 2**63, 2**64 - 1)
 MOST_SECONDS = 5.0
@@ -78,7 +78,7 @@ def gguf_files(
     """One of each family of tokenizers."""
     folder = tmp_path_factory.mktemp("gguf")
     convert_sentencepiece(pico_sentencepiece, folder / "t")
-    models = (pico_untied, model_around(folder / "t", folder / "m"))
+    models = (pico_untied, model_of_one_layer(folder / "t", folder / "m"))
     for number, model in enumerate(models):
         folder_to_gguf(model, folder / f"{number}.gguf", file_type="f16", metadata={})
     return [(folder / f"{number}.gguf").read_bytes() for number in range(len(models))]
@@ -159,7 +159,7 @@ ENTRIES: tuple[Any, ...] = (
 @pytest.mark.slow
 def test_safetensors_files(pico_untied: Path, tmp_path: Path) -> None:
     chance = random.Random(0)
-    tally = Tally(tmp_path / "m.safetensors", read_file_headers)
+    tally = Tally(tmp_path / "m.safetensors", read_safetensors)
     whole = (pico_untied / "model.safetensors").read_bytes()
     assert not tally(whole)
     (length,) = struct.unpack("<Q", whole[:8])
@@ -189,7 +189,7 @@ def test_safetensors_files(pico_untied: Path, tmp_path: Path) -> None:
 
 
 def test_headers_of_many_megabytes_fill_no_memory(tmp_path: Path) -> None:
-    tally = Tally(tmp_path / "m.safetensors", read_file_headers)
+    tally = Tally(tmp_path / "m.safetensors", read_safetensors)
     for length in (2**27, 2**30, 2**33):
         assert tally(struct.pack("<Q", length), size=2**34)
     for header in (b"[" * 10**6, b'{"a":' * 10**6, b"1" * 10**6, b"{" + b" " * 10**7, b"\xff" * 99):

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from hanpaca.checkpoints.model import open_model
 from hanpaca.data.docstrings import HELDOUT_PACKAGES, docstring_prose
-from hanpaca.pipeline.divergence import compare_models
-from hanpaca.pipeline.formats import model_to_gguf
-from hanpaca.pipeline.gguf_base import open_base
-from hanpaca.pipeline.imatrix import collect_imatrix
+from hanpaca.steps.compare_gguf import compare_models
+from hanpaca.steps.imatrix import collect_imatrix
+from hanpaca.steps.write_gguf import model_to_gguf
+from hanpaca.tokenizer.conversion.gguf_side import write_gguf_side
 
 BOUNDS = {
     "f16": (0.0, 1e-4),
@@ -24,7 +25,7 @@ measures all kinds on more text."""
 @pytest.mark.slow
 def test_divergence_of_each_kind_is_within_its_bounds(smollm2_gguf: Path, tmp_path: Path) -> None:
     files = {kind: tmp_path / f"{kind}.gguf" for kind in BOUNDS}
-    model_to_gguf(open_base(smollm2_gguf), files, metadata={})
+    model_to_gguf(open_model(smollm2_gguf, write_side=write_gguf_side), files, metadata={})
     texts = list(docstring_prose(HELDOUT_PACKAGES))
     half = len(texts) // 2
     matrix = collect_imatrix(
@@ -36,7 +37,10 @@ def test_divergence_of_each_kind_is_within_its_bounds(smollm2_gguf: Path, tmp_pa
     )
     weighed = tmp_path / "q2_k with importance.gguf"
     model_to_gguf(
-        open_base(smollm2_gguf), {"q2_k": weighed}, metadata={}, importance=matrix.means()
+        open_model(smollm2_gguf, write_side=write_gguf_side),
+        {"q2_k": weighed},
+        metadata={},
+        importance=matrix.means(),
     )
     found = compare_models(
         [smollm2_gguf, *files.values(), weighed],

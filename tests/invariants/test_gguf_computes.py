@@ -19,8 +19,8 @@ from transformers import (
     MistralForCausalLM,
 )
 
-from hanpaca.gguf.read import open_gguf
-from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
+from hanpaca.checkpoints.gguf_model import open_gguf
+from hanpaca.steps.write_gguf import folder_to_gguf, gguf_to_folder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 397,

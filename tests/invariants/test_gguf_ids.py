@@ -11,21 +11,22 @@ from typing import Any
 
 import pytest
 import sentencepiece
-import torch
 import xllamacpp
 from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer
 
-from hanpaca.data.text import read_documents
-from hanpaca.gguf.pretokenizers import PRE_TOKENIZERS, WHOLE_WORDS
-from hanpaca.gguf.read import open_gguf
-from hanpaca.gguf.vocab import read_vocabulary, write_tokenizer
-from hanpaca.pipeline.formats import folder_to_gguf, gguf_to_folder
-from hanpaca.pipeline.vocabularies import folder_vocabulary
-from hanpaca.tokenizer import extend_tokenizer, write_extension
-from hanpaca.tokenizer.convert import convert_sentencepiece
-from hanpaca.tokenizer.reference_merge import merge_sentencepiece
+from hanpaca.checkpoints.gguf_model import open_gguf
+from hanpaca.data.documents import read_documents
+from hanpaca.steps.write_gguf import folder_to_gguf, gguf_to_folder
+from hanpaca.tokenizer.conversion.gguf import read_vocabulary, write_tokenizer
+from hanpaca.tokenizer.conversion.gguf_side import gguf_vocabulary
+from hanpaca.tokenizer.conversion.pretokenizers import PRE_TOKENIZERS, WHOLE_WORDS
+from hanpaca.tokenizer.conversion.published import merge_sentencepiece
+from hanpaca.tokenizer.conversion.tokenizer_json import convert_sentencepiece
+from hanpaca.tokenizer.conversion.vocabularies import folder_vocabulary
+from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
+from tests.support.models import model_of_one_layer, rows_of
 
 ODD = (
     "",
@@ -43,33 +44,6 @@ ODD = (
     "A" * 50 + "é" * 30,
 )
 TEXTS = (*ODD, *(f"{a} {b}" for a in ODD for b in ODD))
-
-
-def rows_of(tokenizer: Path) -> int:
-    """Entries of a tokenizer folder, and three rows that have none, as padded models have."""
-    if (tokenizer / "tokenizer.model").is_file():
-        model = sentencepiece.SentencePieceProcessor(model_file=str(tokenizer / "tokenizer.model"))
-        return len(model) + 3
-    return Tokenizer.from_file(str(tokenizer / "tokenizer.json")).get_vocab_size() + 3
-
-
-def model_around(tokenizer: Path, folder: Path) -> Path:
-    """A model of one small layer with a tokenizer."""
-    config = LlamaConfig(
-        vocab_size=rows_of(tokenizer),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
-    for file in tokenizer.iterdir():
-        if file.name.startswith("tokenizer"):
-            shutil.copyfile(file, folder / file.name)
-    return folder
 
 
 class Llama:
@@ -111,7 +85,7 @@ def served(gguf: Path) -> Iterator[Llama]:
 @contextmanager
 def written(tokenizer: Path, folder: Path) -> Iterator[Llama]:
     """llama.cpp with the GGUF of a tokenizer; and the GGUF read back, in `folder/back`."""
-    model = model_around(tokenizer, folder / "model")
+    model = model_of_one_layer(tokenizer, folder / "model")
     folder_to_gguf(model, folder / "m.gguf", file_type="f16", metadata={})
     gguf_to_folder(folder / "m.gguf", folder / "back")
     with served(folder / "m.gguf") as llama:
@@ -170,8 +144,9 @@ def test_bytes_split_by_every_known_rule(pre: str, tmp_path: Path) -> None:
     folder = bytes_tokenizer(pre, tmp_path / "t", TEXTS)
     rows = rows_of(folder)
     vocabulary = read_vocabulary(folder, rows)
-    assert bool(vocabulary.differences) is (pre == "tekken")
-    texts = [text for text in TEXTS if "naïve" not in text or not vocabulary.differences]
+    told = [note for note in vocabulary.differences if not note.startswith("add_bos_token")]
+    assert bool(told) is (pre == "tekken")
+    texts = [text for text in TEXTS if "naïve" not in text or not told]
     with written(folder, tmp_path) as llama:
         for engine in (*tokenizers_of(folder), *tokenizers_of(tmp_path / "back")):
             assert differing(llama, engine, texts) == []
@@ -254,7 +229,7 @@ def test_real_byte_level_vocabularies(
     else:
         folder = base = tmp_path / "smollm"
         base.mkdir()
-        write_tokenizer(open_gguf(smollm2_gguf).vocabulary, base)
+        write_tokenizer(gguf_vocabulary(open_gguf(smollm2_gguf)), base)
         if which == "extended":
             folder = tmp_path / "t"
             extension = extend_tokenizer(base, lines, num_pieces=2000, scripts=("Han",))
@@ -264,3 +239,19 @@ def test_real_byte_level_vocabularies(
         assert differing(ours, exact, lines) == []
         (back,) = tokenizers_of(tmp_path / "back")
         assert differing(ours, back, TEXTS) == []
+
+
+def test_pieces_behind_added_tokens(pico_sentencepiece: Path, tmp_path: Path) -> None:
+    """ChatML's tokens stand beside `tokenizer.model`; new pieces come after them everywhere."""
+    base, folder = tmp_path / "base", tmp_path / "t"
+    base.mkdir()
+    shutil.copyfile(pico_sentencepiece / "tokenizer.model", base / "tokenizer.model")
+    added = {"<|im_end|>": 400, "<|im_start|>": 401}
+    (base / "added_tokens.json").write_text(json.dumps(added), encoding="utf-8")
+    extension = extend_tokenizer(base, ["白日依山尽，黄河入海流。"] * 9, num_pieces=9)
+    assert extension.first_id == 402
+    write_extension(extension, base, folder)
+    with written(folder, tmp_path) as ours:
+        for engine in tokenizers_of(folder):
+            assert differing(ours, engine, [*TEXTS, "白日依山尽 and a dog"]) == []
+        assert ours.encode("<|im_start|>", whole=True)[-1] == 401

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from hanpaca.tokenizer import Extension, audit_extension, extend_tokenizer, write_extension
+from hanpaca.tokenizer.audits.audit import audit_extension
 from hanpaca.tokenizer.byte_bpe import BYTE_TO_CHARACTER
-from hanpaca.tokenizer.reading import open_tokenizer
+from hanpaca.tokenizer.extension.extend import Extension, extend_tokenizer, write_extension
+from hanpaca.tokenizer.open import open_tokenizer
 
 POEMS = """白日依山尽，黄河入海流。欲穷千里目，更上一层楼。
 床前明月光，疑是地上霜。举头望明月，低头思故乡。

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from hanpaca.cli.display import byte_counter, errors
-from hanpaca.cli.merge import print_plan
-from hanpaca.cli.values import (
+from hanpaca.cli.display import errors, print_notes
+from hanpaca.cli.merge import byte_teller, print_plan
+from hanpaca.cli.options import (
     AsJson,
     DryRun,
     ShardSize,
@@ -55,10 +55,9 @@ def combine(
     as_json: AsJson = False,
 ) -> None:
     """Add up whole models: averages, weighted sums, chat vectors; in float32, rounded once."""
-    from hanpaca.model.merge import MergeOptions
-    from hanpaca.pipeline.combine import Combination, plan_combination
-    from hanpaca.pipeline.formats import plan_to_file
-    from hanpaca.pipeline.merging import merge_alone
+    from hanpaca.steps.combine import Combination, plan_combination
+    from hanpaca.steps.fit import MergeOptions
+    from hanpaca.steps.merge import carry_out
 
     models = [parse_weighted(one, "--model") for one in model]
     given = sum(weight is not None for _, weight in models)
@@ -82,16 +81,15 @@ def combine(
     if dry_run:
         print_plan(plan, output, warnings=plan.warnings, as_json=as_json)
         return
-    if format_ == "gguf":
-        num_bytes = plan_to_file(plan, output, on_bytes=byte_counter("combining")).num_bytes
-    else:
-        num_bytes = merge_alone(
-            plan,
-            output,
-            hash_content=manifest,
-            made_of=wanted.in_words,
-            on_bytes=byte_counter("combining"),
-        ).num_bytes
-    tree = {"output": str(output), "num_bytes": num_bytes, "rows": rows}
+    report = carry_out(
+        plan,
+        output,
+        format=format_,
+        manifest=manifest,
+        made_of=wanted.in_words,
+        tell=byte_teller("combining"),
+    )
+    print_notes(report.notes)
+    tree = {"output": str(output), "num_bytes": report.num_bytes, "rows": rows}
     told = json.dumps(tree | {"warnings": list(plan.warnings)}, ensure_ascii=False, indent=2)
-    print(told if as_json else f"{output}: {num_bytes / 1e9:.2f} GB")
+    print(told if as_json else f"{output}: {report.num_bytes / 1e9:.2f} GB")

@@ -1,28 +1,68 @@
-"""Named corpora of the command line: `--text NAME=PATH`, or a path alone."""
+"""Text on the command line: what `--text` means and how it is read, for all tokenizer commands."""
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
-from hanpaca.cli.display import errors
+import typer
+
+from hanpaca.cli.display import byte_counter
 from hanpaca.errors import RecipeError
 
-_TELL_SECONDS = 5.0
-HELP = "NAME=PATH or PATH: text file or folder; repeatable."
+_KINDS = "[NAME=]PATH: text (.txt, .md, .jsonl, .parquet; packed or not) or a folder; repeatable."
+NamedTexts = Annotated[list[str], typer.Option("--text", help=_KINDS)]
+MaybeTexts = Annotated[list[str] | None, typer.Option("--text", help=_KINDS)]
+Protected = Annotated[
+    list[str] | None,
+    typer.Option("--protected", "--protect", help=f"Text that must keep its tokens, {_KINDS}"),
+]
+Scripts = Annotated[
+    list[str] | None,
+    typer.Option("--script", "--scripts", help="Unicode script; repeatable. Else guessed."),
+]
 
 
-def named_lines(options: Sequence[str]) -> dict[str, Iterator[str]]:
+def documents(options: Sequence[str] | None, *, encoding: str, text_field: str) -> Iterator[str]:
+    """Stream the documents of all corpora, with a progress line where it takes long."""
+    paths = [_name_and_path(option)[1] for option in options or ()]
+    return _read(paths, "reading", encoding=encoding, text_field=text_field)
+
+
+def named_documents(
+    options: Sequence[str], *, encoding: str, text_field: str
+) -> dict[str, list[str]]:
+    """Read the documents of each corpus.
+
+    Raises:
+        RecipeError: Two corpora have one name, or a name is empty.
+    """
+    return {
+        name: list(_read([path], name, encoding=encoding, text_field=text_field))
+        for name, path in _named(options).items()
+    }
+
+
+def named_lines(
+    options: Sequence[str] | None, *, encoding: str, text_field: str
+) -> dict[str, Iterator[str]]:
     """Give the lines of each corpus, read when they are asked for.
 
     Raises:
-        RecipeError: two corpora have one name, or a name is empty.
+        RecipeError: Two corpora have one name, or a name is empty.
     """
-    corpora: dict[str, Iterator[str]] = {}
+    return {
+        name: _lines(_read([path], name, encoding=encoding, text_field=text_field))
+        for name, path in _named(options or ()).items()
+    }
+
+
+def _named(options: Sequence[str]) -> dict[str, Path]:
+    corpora: dict[str, Path] = {}
     for option in options:
         name, path = _name_and_path(option)
         if not name or name in corpora:
             raise RecipeError(f"{option}: give it a name of its own: NAME={path}")
-        corpora[name] = _told(name, _lines(path))
+        corpora[name] = path
     return corpora
 
 
@@ -33,20 +73,14 @@ def _name_and_path(option: str) -> tuple[str, Path]:
     return name.strip(), Path(path)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    from hanpaca.data.text import read_documents
+def _read(paths: Sequence[Path], doing: str, *, encoding: str, text_field: str) -> Iterator[str]:
+    from hanpaca import read_documents
 
-    for document in read_documents([path]):
-        yield from (line for line in document.text.split("\n") if line.strip())
+    found = read_documents(
+        paths, encoding=encoding, text_field=text_field, on_bytes=byte_counter(doing)
+    )
+    return (document.text for document in found)
 
 
-def _told(name: str, lines: Iterator[str]) -> Iterator[str]:
-    """Pass lines on, and say on stderr how many, now and then."""
-    started = last = time.monotonic()
-    for number, line in enumerate(lines, start=1):
-        now = time.monotonic()
-        if now - last > _TELL_SECONDS:
-            last = now
-            rate = number / (now - started)
-            errors.print(f"{name}: {number:,} lines, {rate:,.0f} a second", markup=False)
-        yield line
+def _lines(texts: Iterator[str]) -> Iterator[str]:
+    return (line for text in texts for line in text.split("\n") if line.strip())

@@ -2,43 +2,25 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
+
+from hanpaca.cli.words import word
+from hanpaca.progress import Progress, Tell
 
 errors = Console(stderr=True, highlight=False)
 results = Console(highlight=False)
 _PLAIN_SECONDS = 10.0
-
-
-class Sign(Protocol):
-    """What a stage tells; see `hanpaca.pipeline.Update`."""
-
-    @property
-    def stage(self) -> str:
-        """Which stage."""
-
-    @property
-    def message(self) -> str:
-        """What it does."""
-
-    @property
-    def fraction(self) -> float | None:
-        """How much of it is done."""
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Of the stage."""
-
-    @property
-    def sample(self) -> str | None:
-        """What the model wrote."""
+_DAY = 86_400.0
+_DAYS_FROM = 2 * _DAY
 
 
 class StageDisplay:
@@ -49,7 +31,7 @@ class StageDisplay:
         self.live = errors.is_terminal
         self.last_plain = 0.0
         self.last_stage = ""
-        self.progress = Progress(
+        self.bars = Bars(
             TextColumn("{task.description:14}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[message]}", markup=False),
@@ -60,8 +42,8 @@ class StageDisplay:
 
     def __enter__(self) -> Self:
         if self.live:
-            self.progress.start()
-            self.task = self.progress.add_task("", total=1.0, message="")
+            self.bars.start()
+            self.task = self.bars.add_task("", total=1.0, message="")
         return self
 
     def __exit__(
@@ -71,30 +53,32 @@ class StageDisplay:
         trace: TracebackType | None,
     ) -> None:
         if self.live:
-            self.progress.stop()
+            self.bars.stop()
 
-    def tell(self, update: Sign) -> None:
+    def tell(self, update: Progress) -> None:
         """Show a sign of life."""
-        line = update.message + self._time_left(update)
+        line = worded(update) + self._time_left(update)
         if update.sample:
-            errors.print(f"  {update.stage} writes: {update.sample!r}", markup=False)
+            errors.print(
+                f"  {update.stage} writes: {update.sample!r}", markup=False, soft_wrap=True
+            )
         whole = update.fraction == 1.0 or update.stage != self.last_stage
         due = time.monotonic() - self.last_plain > _PLAIN_SECONDS
         if self.live and self.task is not None:
-            self.progress.update(
+            self.bars.update(
                 self.task,
                 description=update.stage,
                 completed=update.fraction or 0.0,
                 message=line,
             )
-            if update.message in ("done", "already done"):
-                errors.print(f"{update.stage:14} {update.message}", markup=False)
+            if update.note in ("done", "already done"):
+                errors.print(f"{update.stage:14} {word(update.note)}", markup=False, soft_wrap=True)
         elif whole or due:
-            errors.print(f"{update.stage:14} {line}", markup=False)
+            errors.print(f"{update.stage:14} {line}", markup=False, soft_wrap=True)
             self.last_plain = time.monotonic()
         self.last_stage = update.stage
 
-    def _time_left(self, update: Sign) -> str:
+    def _time_left(self, update: Progress) -> str:
         later = [seconds for stage, seconds in self.estimates.items() if stage > update.stage]
         stage_left = update.seconds_left
         if stage_left is None:
@@ -102,21 +86,72 @@ class StageDisplay:
             stage_left = share * self.estimates.get(update.stage, 0.0)
         if not stage_left and not later:
             return ""
-        return f" · {minutes(stage_left)} left here, {minutes(stage_left + sum(later))} in all"
+        in_all = minutes(stage_left + sum(later))
+        return " · " + word(f"{minutes(stage_left)} left here, {in_all} in all")
+
+
+def worded(progress: Progress) -> str:
+    """What is being done, and how much of it is.
+
+    >>> worded(Progress(3, 9, "steps", "loss 2.13"))
+    'step 3/9, loss 2.13'
+    >>> worded(Progress(2e6, 9e6, "bytes", "merging"))
+    'merging: 2.0 of 9.0 MB'
+    >>> worded(Progress(0, note="reading"))
+    'reading'
+    """
+    done, total, note = progress.done, progress.total, progress.note
+    if total is None or not progress.unit:
+        return word(note)
+    if progress.unit == "steps":
+        return word(f"step {done:.0f}/{total:.0f}, {note}")
+    if progress.unit == "bytes":
+        return word(f"{note}: {megabytes(done)} of {megabytes(total)} MB")
+    return word(f"{note} ({done:.0f} of {total:.0f} {progress.unit})")
+
+
+def steps_shown() -> Tell:
+    """A line for every step of a training, and what the model writes, on stderr."""
+
+    def tell(progress: Progress) -> None:
+        if progress.sample:
+            errors.print(f"  the model writes: {progress.sample!r}", markup=False, soft_wrap=True)
+        left = progress.seconds_left
+        ending = f", {minutes(left)} left" if left is not None else ""
+        errors.print(worded(progress) + ending, markup=False, soft_wrap=True)
+
+    return tell
 
 
 def minutes(seconds: float) -> str:
-    """Write a duration as m:ss.
+    """Write a duration as m:ss, with hours as h:mm:ss, and from two days on in days.
 
-    >>> minutes(95)
-    '1:35'
+    >>> minutes(95), minutes(18_598), minutes(2_000_000)
+    ('1:35', '5:09:58', '23 d')
     """
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    if seconds >= _DAYS_FROM:
+        return f"{seconds / _DAY:,.0f} d"
+    whole, rest = divmod(int(seconds), 60)
+    hours, left = divmod(whole, 60)
+    return f"{hours}:{left:02d}:{rest:02d}" if hours else f"{left}:{rest:02d}"
+
+
+def megabytes(num_bytes: float) -> str:
+    """Write a size in MB, with as many decimals as small ones need.
+
+    >>> megabytes(269_060_552), megabytes(5_200_000), megabytes(31_000)
+    ('269', '5.2', '0.03')
+    """
+    size = num_bytes / 1e6
+    return f"{size:,.0f}" if size >= 9.95 else f"{size:.1f}" if size >= 0.095 else f"{size:.2f}"
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
-    """Print a table on stdout; numbers to the right, coloured text to the left."""
-    table = Table(*header)
+    """Print a table on stdout; numbers to the right, coloured text to the left.
+
+    Its header is said in the language that the user reads.
+    """
+    table = Table(*map(word, header))
     for number in range(1, len(header)):
         coloured = any(isinstance(row[number], Text) for row in rows)
         table.columns[number].justify = "left" if coloured else "right"
@@ -126,11 +161,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> 
     console.print(table)
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what there is to be told about a result, each once."""
+    for note in dict.fromkeys(notes):
+        errors.print(f"Note: {note}", markup=False, soft_wrap=True)
+
+
 def byte_counter(doing: str, *, every_seconds: float = 2.0) -> Callable[[int, int], None]:
     """A progress line for reading or writing files, on stderr; nothing where it is soon done."""
 
     def line(done: int, total: int, rate: float) -> str:
-        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB, {rate / 1e6:.1f} MB/s"
+        return f"{megabytes(done)} of {megabytes(total)} MB, {megabytes(rate)} MB/s"
 
     return _counter(doing, line, every_seconds)
 

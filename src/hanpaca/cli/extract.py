@@ -9,30 +9,30 @@ from typing import Annotated
 
 import typer
 
+from hanpaca.cli.chat import Output
 from hanpaca.cli.display import errors
-from hanpaca.cli.tools import BaseFolder, Output
+from hanpaca.progress import Progress
 
 
 def extract(
-    base: BaseFolder,
+    base: Annotated[Path, typer.Option(help="Folder or .gguf file of the model before tuning.")],
     tuned: Annotated[Path, typer.Option(help="Folder or .gguf file of the model after tuning.")],
     rank: Annotated[int, typer.Option(help="Rank of the update of every matrix.")],
     output: Output,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Get a LoRA adapter back from two full models, and say how much of the change it lost."""
-    from hanpaca.model.extract import extract_adapter
-    from hanpaca.pipeline.gguf_base import open_base
+    from hanpaca.steps.extract import extract as extract_adapter
 
     last = 0.0
 
-    def tell(done: int, total: int) -> None:
+    def tell(sign: Progress) -> None:
         nonlocal last
-        if done == total or time.monotonic() - last > 2.0:
+        if sign.done == sign.total or time.monotonic() - last > 2.0:
             last = time.monotonic()
-            errors.print(f"extracting: {done} of {total} matrices", markup=False)
+            errors.print(f"extracting: {sign.done:.0f} of {sign.total:.0f} matrices", markup=False)
 
-    found = extract_adapter(open_base(base), open_base(tuned), output, rank=rank, on_tensor=tell)
+    found = extract_adapter(base, tuned, output, rank=rank, tell=tell)
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return

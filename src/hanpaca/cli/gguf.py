@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from hanpaca.cli.display import byte_counter, errors, print_table
-from hanpaca.cli.divergence import compare
-from hanpaca.cli.export import export
+from hanpaca.cli.display import byte_counter, megabytes, print_notes, print_table
 from hanpaca.cli.gguf_adapter import adapter as adapter_command
-from hanpaca.cli.imatrix import imatrix as collect
+from hanpaca.cli.gguf_compare import compare
+from hanpaca.cli.gguf_export import export
+from hanpaca.cli.gguf_imatrix import imatrix as collect
 from hanpaca.errors import ArtifactError, RecipeError
 
 if TYPE_CHECKING:
-    from hanpaca.gguf.header import Header
+    from hanpaca.checkpoints.gguf import Header
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A GGUF file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -58,32 +58,20 @@ def write(
     ] = None,
 ) -> None:
     """Write a model, or a base and its adapters, as GGUF files of several types in one reading."""
-    from hanpaca.gguf.imatrix import read_imatrix
-    from hanpaca.gguf.types import FILE_TYPES
-    from hanpaca.pipeline.formats import model_to_gguf
-    from hanpaca.pipeline.gguf_base import open_base
+    from hanpaca.steps.write_gguf import write_gguf
 
-    wanted = list(dict.fromkeys(name.strip() for name in types.split(",") if name.strip()))
-    if not wanted:
-        raise RecipeError(f"--types: none is given; known: {', '.join(FILE_TYPES)}")
-    for name in wanted:
-        if name not in FILE_TYPES:
-            raise RecipeError(f"--types: {name!r} is unknown; known: {', '.join(FILE_TYPES)}")
-    stem = (adapter[-1] if adapter else model).resolve().name
-    files = {name: output / f"{stem}.{name}.gguf" for name in wanted}
-    matrix = read_imatrix(imatrix) if imatrix else None
-    written = model_to_gguf(
-        open_base(model) if model.is_file() else model,
-        files,
+    counted = byte_counter("writing")
+    written = write_gguf(
+        model,
+        output,
+        types=[name.strip() for name in types.split(",") if name.strip()],
         adapters=adapter or [],
-        metadata=matrix.described(str(imatrix.name)) if matrix and imatrix else {},
-        importance=matrix.means() if matrix else None,
-        on_bytes=byte_counter("writing"),
+        imatrix=imatrix,
+        tell=lambda sign: counted(int(sign.done), int(sign.total or 0)),
     )
-    for note in dict.fromkeys(note for summary in written.values() for note in summary.notes):
-        errors.print(f"Note: {note}", markup=False)
-    for name, summary in written.items():
-        print(f"{files[name]}: {summary.num_bytes / 1e6:.0f} MB")
+    print_notes(note for report in written.values() for note in report.notes)
+    for report in written.values():
+        print(f"{report.file}: {megabytes(report.num_bytes)} MB")
 
 
 @gguf.command("inspect")
@@ -95,11 +83,10 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Print the keys and tensors of a file, whatever model it holds."""
-    from hanpaca.gguf.header import read_header
-    from hanpaca.gguf.verify import tensor_hashes
+    from hanpaca.steps.inspect_gguf import inspect_gguf
 
-    header = read_header(_existing(file))
-    hashes = tensor_hashes(file, header) if hash_tensors else {}
+    found = inspect_gguf(file, hash_tensors=hash_tensors)
+    header, hashes = found.header, found.hashes
     fields = {key: _short(value) for key, value in header.fields.items()}
     if as_json:
         tree = {"fields": fields, "tensors": _tensor_tree(header, hashes)}
@@ -124,17 +111,15 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that a file is whole and its values are finite, and that it is of a given model."""
-    from hanpaca.gguf.read import open_gguf
-    from hanpaca.gguf.verify import check_values
-    from hanpaca.pipeline.gguf_check import gguf_deviations
+    from hanpaca.steps.verify_gguf import strange, verify_gguf
 
-    told = byte_counter("checking")
-    model = open_gguf(_existing(file))
+    counted = byte_counter("checking")
+    found = verify_gguf(
+        file, against, tell=lambda sign: counted(int(sign.done), int(sign.total or 0))
+    )
     if against is None:
-        check_values(model, told)
         print(json.dumps({"whole": True}) if as_json else f"{file}: whole, every value is finite")
         return
-    found = gguf_deviations(model, against, told)
     if as_json:
         tree = [{"name": d.name, "type": d.kind.name, "error": d.relative_error} for d in found]
         print(json.dumps(tree, indent=2))
@@ -145,10 +130,10 @@ def verify(
             if (errors := [d.relative_error for d in found if d.kind == kind])
         ]
         print_table(("type", "tensors", "largest relative error"), rows)
-    if strange := [d for d in found if not d.is_plausible]:
-        worst = max(strange, key=lambda d: d.relative_error)
+    if worst := strange(found):
+        num_strange = sum(not one.is_plausible for one in found)
         raise ArtifactError(
-            f"{file}: {len(strange)} tensors are not those of {against}: {worst.name} differs by "
+            f"{file}: {num_strange} tensors are not those of {against}: {worst.name} differs by "
             f"{worst.relative_error:.3f} of its size, too much for {worst.kind.name}"
         )
     if not as_json:
@@ -164,22 +149,21 @@ def size(
     as_json: AsJson = False,
 ) -> None:
     """Say how large the weights of each type will be, before anything is written."""
-    from hanpaca.gguf.shapes import llama_shapes
-    from hanpaca.gguf.size import REFERENCE_MODELS, predict_all
-    from hanpaca.pipeline.gguf_check import predict_folder
+    from hanpaca.steps.size_gguf import reference_sizes, reference_sizes_first, size_gguf
 
     if (model is None) != reference:
         raise RecipeError("gguf size: give either a model's folder or --reference")
-    if model is not None:
-        sizes = {model.resolve().name: predict_folder(model)}
-    else:
-        sizes = {
-            name: predict_all(llama_shapes(config), config)
-            for name, config in REFERENCE_MODELS.items()
-        }
+    sizes = {model.resolve().name: size_gguf(model)} if model is not None else reference_sizes()
     if as_json:
         print(json.dumps(sizes, indent=2))
         return
+    _print_sizes(sizes)
+    if reference:
+        print("As published in May 2023, before GGUF:")
+        _print_sizes(reference_sizes_first())
+
+
+def _print_sizes(sizes: Mapping[str, Mapping[str, int]]) -> None:
     kinds = next(iter(sizes.values()))
     rows = [(kind, *(f"{found[kind] / 1e9:.3f}" for found in sizes.values())) for kind in kinds]
     print_table(("GB", *sizes), rows)
@@ -189,12 +173,6 @@ gguf.command("imatrix")(collect)
 gguf.command("compare")(compare)
 gguf.command("adapter")(adapter_command)
 gguf.command("export")(export)
-
-
-def _existing(file: Path) -> Path:
-    if not file.is_file():
-        raise ArtifactError(f"{file}: no such file")
-    return file
 
 
 def _tensor_tree(header: "Header", hashes: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from hanpaca.cli.whole import written_whole
+from hanpaca.cli.display import errors
 
 
 def adapter(
@@ -18,8 +18,9 @@ def adapter(
     ] = None,
 ) -> None:
     """Write a LoRA adapter as GGUF, for `llama-server --lora` beside an unchanged model."""
-    from hanpaca.pipeline.gguf_adapter import adapter_to_gguf
+    from hanpaca.steps.write_gguf_adapter import write_gguf_adapter
 
-    with written_whole(output) as partial:
-        count = adapter_to_gguf(adapter, base, partial, dtype=dtype, alpha=alpha)
-    print(f"{output}: {count} matrices, {output.stat().st_size / 1e6:.1f} MB")
+    written = write_gguf_adapter(adapter, base, output, dtype=dtype, alpha=alpha)
+    for warning in written.warnings:
+        errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
+    print(f"{output}: {written.num_matrices} matrices, {written.num_bytes / 1e6:.1f} MB")

@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hanpaca.cli.display import megabytes
+from hanpaca.cli.words import worded
 from hanpaca.errors import ArtifactError
 
 if TYPE_CHECKING:
-    from hanpaca.pipeline.inspect import AdapterFacts, Inspection
+    from hanpaca.merging.fit import Fit
+    from hanpaca.steps.inspect import AdapterFacts, Inspection
 
 
 def inspect(
@@ -25,6 +27,9 @@ def inspect(
     tokenizer: Annotated[
         Path | None, typer.Option(help="Tokenizer of the merged model; the last adapter's if none.")
     ] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="lora_alpha of adapters without adapter_config.json.")
+    ] = None,
     hash_content: Annotated[
         bool, typer.Option("--hash", help="Read all data too, for the fingerprints.")
     ] = False,
@@ -32,39 +37,40 @@ def inspect(
 ) -> None:
     """Say what a file or folder is, what fits it, and what is odd; reads headers, runs nothing."""
     if adapter:
-        _check(path, adapter, tokenizer, hash_content, as_json)
-        return
-    from hanpaca.pipeline.inspect import as_tree
-    from hanpaca.pipeline.inspect import inspect as look
+        from hanpaca.steps.fit import fit
 
-    found = look(path, hash_content=hash_content)
-    if as_json:
-        print(json.dumps(as_tree(found), ensure_ascii=False, indent=2))
+        found = fit(path, adapter, tokenizer=tokenizer, read_content=hash_content, alpha=alpha)
+        _print_fit(found, as_json)
         return
-    for name, value in _lines(found):
+    from hanpaca.steps.inspect import as_tree
+    from hanpaca.steps.inspect import inspect as look
+
+    facts = look(path, hash_content=hash_content)
+    if as_json:
+        print(json.dumps(as_tree(facts), ensure_ascii=False, indent=2))
+        return
+    for name, value in _lines(facts):
         _print(name, value)
-    for warning in found.warnings:
+    for warning in facts.warnings:
         _print("warning", warning)
 
 
-def _check(
-    base: Path, adapters: list[Path], tokenizer: Path | None, hash_content: bool, as_json: bool
-) -> None:
-    from hanpaca.pipeline.preflight import check_fit
-
-    fit = check_fit(base, adapters, tokenizer, read_content=hash_content)
+def _print_fit(found: "Fit", as_json: bool) -> None:
+    faults = [worded(fault) for fault in found.faults]
     if as_json:
-        print(json.dumps(asdict(fit), ensure_ascii=False, indent=2))
+        tree = {"faults": faults, "warnings": found.warnings}
+        print(json.dumps(tree, ensure_ascii=False, indent=2))
     else:
-        for kind, lines in (("fault", fit.faults), ("warning", fit.warnings)):
+        for kind, lines in (("fault", faults), ("warning", found.warnings)):
             for line in lines:
                 _print(kind, line)
-    if fit.faults:
-        raise ArtifactError(f"{len(fit.faults)} faults: these cannot be merged as they stand")
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ArtifactError(f"{count}: these cannot be merged as they stand")
     if not as_json:
-        _print(
-            "may fit" if fit.warnings else "fits", " + ".join(str(one) for one in [base, *adapters])
-        )
+        plan = found.checked()
+        told = " + ".join(str(one) for one in [plan.base.folder, *(a.path for a in plan.adapters)])
+        _print("may fit" if found.warnings else "fits", told)
 
 
 def _print(name: str, value: str) -> None:
@@ -78,7 +84,7 @@ def _lines(found: "Inspection") -> Iterator[tuple[str, str]]:
         yield "architecture", found.architecture
     if found.num_parameters:
         types = ", ".join(f"{dtype} {share:,}" for dtype, share in found.dtypes.items())
-        yield "parameters", f"{found.num_parameters:,} ({types}); {found.num_bytes / 1e6:,.1f} MB"
+        yield "parameters", f"{found.num_parameters:,} ({types}); {megabytes(found.num_bytes)} MB"
     if found.shape is not None:
         yield "shape", found.shape.in_words
         yield "head", "tied to the embedding" if found.shape.tied else "a matrix of its own"

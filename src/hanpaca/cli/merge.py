@@ -1,16 +1,15 @@
 """The command `merge`: a base and its adapters become one model."""
 
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hanpaca.cli.display import byte_counter, errors, minutes, print_table
-from hanpaca.cli.values import (
+from hanpaca.cli.display import byte_counter, errors, minutes, print_notes, print_table
+from hanpaca.cli.options import (
     AsJson,
     DryRun,
     ShardSize,
@@ -20,13 +19,14 @@ from hanpaca.cli.values import (
     parse_size,
     parse_weighted,
 )
+from hanpaca.cli.words import worded
 from hanpaca.errors import ArtifactError, RecipeError, ResourceError
+from hanpaca.progress import Progress, Tell
 
 if TYPE_CHECKING:
-    import torch
-
-    from hanpaca.model.merge import MergePlan, MergeSummary
-    from hanpaca.pipeline.parity import Parity
+    from hanpaca.merging import MergePlan
+    from hanpaca.merging.fit import Fit
+    from hanpaca.steps.merge import MergeReport
 
 
 def merge(
@@ -75,14 +75,13 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Fold LoRA adapters into their base, in a few hundred MB of memory, rounded once."""
-    from hanpaca.model.merge import MergeOptions, plan_merge
-    from hanpaca.pipeline.formats import plan_to_file
-    from hanpaca.pipeline.gguf_base import open_base
+    from hanpaca.steps.fit import fit
 
     given = _adapters(adapter or [], release)
-    adapters = [path for path, _ in given]
-    options = MergeOptions(
-        format="hf" if format_ == "gguf" else format_,
+    found = fit(
+        base,
+        [path for path, _ in given],
+        format=format_,
         dtype=dtype,
         rounding=rounding,
         max_shard_bytes=parse_size(max_shard_size),
@@ -90,36 +89,21 @@ def merge(
         alpha=alpha,
         weights=tuple(1.0 if weight is None else weight for _, weight in given),
     )
-    warnings = _check_fit(base, adapters)
-    plan = plan_merge(open_base(base), adapters, options)
+    plan = checked_plan(found)
     if dry_run:
-        print_plan(plan, output, warnings=warnings, as_json=as_json)
-        return
-    kind = _check_feasible(plan, format_) if check else None
-    began = time.perf_counter()
-    if format_ == "gguf":
-        file = plan_to_file(plan, output, on_bytes=byte_counter("merging"))
-        tree = {"output": str(output), "num_bytes": file.num_bytes, "warnings": warnings}
-        print(_json(tree, began) if as_json else f"{output}: {file.num_bytes / 1e6:.0f} MB")
-        return
-    summary = _merged(plan, output, hash_content=manifest)
-    tree = {**asdict(summary), "output": str(output), "warnings": warnings}
-    told = f"{output}: {summary.num_changed} of {summary.num_tensors} tensors changed"
-    parity = _compare(plan, output, kind) if kind else None
-    if parity:
-        tree["check"] = {**asdict(parity), "passed": parity.passed}
-        told += f"\n{parity.in_words}"
-    print(_json(tree, began) if as_json else told)
-    if parity and not parity.passed:
-        raise ArtifactError(f"{output}: does not answer as base and adapters do in peft")
+        print_plan(plan, output, warnings=plan.warnings, as_json=as_json)
+    else:
+        _print_report(_merged(plan, output, format_, manifest=manifest, check=check), as_json)
 
 
-def _merged(plan: "MergePlan", output: Path, *, hash_content: bool) -> "MergeSummary":
-    from hanpaca.pipeline.merging import merge_alone
+def _merged(
+    plan: "MergePlan", output: Path, format_: WrittenFormat, *, manifest: bool, check: bool
+) -> "MergeReport":
+    from hanpaca.steps.merge import carry_out
 
-    told = byte_counter("merging")
+    told = byte_teller("merging")
     try:
-        return merge_alone(plan, output, hash_content=hash_content, on_bytes=told)
+        return carry_out(plan, output, format=format_, manifest=manifest, check=check, tell=told)
     except KeyboardInterrupt:
         errors.print(
             f"{output}.partial keeps the finished files; the same command goes on from there",
@@ -129,18 +113,31 @@ def _merged(plan: "MergePlan", output: Path, *, hash_content: bool) -> "MergeSum
         raise
 
 
-def _check_feasible(plan: "MergePlan", format_: str) -> "torch.dtype":
-    from hanpaca.pipeline.parity import check_feasible
+def _print_report(report: "MergeReport", as_json: bool) -> None:
+    parity = report.check
+    print_notes(report.notes)
+    if as_json:
+        tree = {**asdict(report), "output": str(report.output)}
+        del tree["notes"], tree["check"]
+        if parity:
+            tree["check"] = {**asdict(parity), "passed": parity.passed}
+        print(json.dumps(tree, ensure_ascii=False, indent=2))
+    else:
+        print(f"{report.output}: {report.num_changed} of {report.num_tensors} tensors changed")
+        if parity:
+            print(parity.in_words)
+    if parity and not parity.passed:
+        raise ArtifactError(f"{report.output}: does not answer as base and adapters do in peft")
 
-    if format_ != "hf":
-        raise RecipeError("--check loads the result with transformers: use --format hf")
-    return check_feasible(plan)
 
+def byte_teller(doing: str) -> Tell:
+    """Show how many bytes are written, a line every few seconds."""
+    count = byte_counter(doing)
 
-def _compare(plan: "MergePlan", output: Path, dtype: "torch.dtype") -> "Parity":
-    from hanpaca.pipeline.parity import compare
+    def tell(sign: Progress) -> None:
+        count(int(sign.done), int(sign.total or 0))
 
-    return compare(plan, output, dtype)
+    return tell
 
 
 def _adapters(adapter: list[str], release: str | None) -> list[tuple[Path, float | None]]:
@@ -149,29 +146,22 @@ def _adapters(adapter: list[str], release: str | None) -> list[tuple[Path, float
         return [parse_weighted(one, "--adapter") for one in adapter]
     if adapter:
         raise RecipeError("--release: it stands for its adapters; leave out --adapter")
-    from hanpaca.pipeline.catalogue import find_release, locate_chain
+    from hanpaca.steps.models import adapters_of
 
-    return [(path, None) for path in locate_chain(find_release(release), Path())]
-
-
-def _json(tree: dict[str, Any], began: float) -> str:
-    seconds = round(time.perf_counter() - began, 3)
-    return json.dumps({**tree, "seconds": seconds}, ensure_ascii=False, indent=2)
+    return [(path, None) for path in adapters_of(release, Path())]
 
 
-def _check_fit(base: Path, adapters: list[Path]) -> list[str]:
-    """Say what does not fit, each with what to do, before a byte is written."""
-    from hanpaca.pipeline.preflight import check_fit
+def checked_plan(found: "Fit") -> "MergePlan":
+    """Say what was found, and give the plan.
 
-    for path in [base, *adapters]:
-        if not path.is_dir() and not (path is base and path.suffix == ".gguf"):
-            raise ArtifactError(f"{path}: no such folder; give the folder of a model or adapter")
-    fit = check_fit(base, adapters)
-    for warning in fit.warnings:
+    Raises:
+        ArtifactError: There is none; says why.
+    """
+    for warning in found.warnings:
         errors.print(f"warning: {warning}", markup=False, soft_wrap=True)
-    if fit.faults:
-        raise ArtifactError("\n".join(fit.faults))
-    return list(fit.warnings)
+    for fault in found.faults[1:]:
+        errors.print(f"fault: {worded(fault)}", markup=False, soft_wrap=True)
+    return found.checked()
 
 
 def print_plan(
@@ -182,7 +172,7 @@ def print_plan(
     Raises:
         ResourceError: The disk has too little room.
     """
-    from hanpaca.model.merge import estimate
+    from hanpaca.steps.fit import estimate
 
     costs = estimate(plan, output)
     changed = [tensor.name for tensor in plan.tensors if tensor.changed]

@@ -9,7 +9,7 @@ import typer
 
 from hanpaca.cli.display import print_table
 from hanpaca.errors import ArtifactError, RecipeError
-from hanpaca.pipeline import catalogue
+from hanpaca.steps import models as released
 
 
 def models(
@@ -23,7 +23,7 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """List the Chinese-LLaMA and Chinese-Alpaca models, what each is rebuilt from, and how."""
-    chosen = [catalogue.find_release(name)] if name else list(catalogue.releases().values())
+    chosen = released.models(name)
     if download is not None:
         _download(chosen, download)
     elif as_json:
@@ -55,11 +55,8 @@ def verify_download(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Check a downloaded folder against the SHA-256 list the project published."""
-    from hanpaca.pipeline.published import check_published, faults_of
-
-    release = catalogue.find_release(name) if name else None
-    checked = check_published(folder)
-    faults = faults_of(checked, release)
+    verified = released.verify_download(folder, name)
+    checked, faults = verified.files, verified.faults
     if as_json:
         print(json.dumps({"files": [asdict(one) for one in checked], "faults": faults}, indent=2))
     else:
@@ -75,7 +72,7 @@ def _owners(found: tuple[str, ...]) -> str:
     return found[0] if len(found) == 1 else f"{found[0]} and {len(found) - 1} more models'"
 
 
-def _show(release: catalogue.Release) -> None:
+def _show(release: released.Release) -> None:
     print(f"{release.name}  ({release.hub})")
     print(f"  rebuilt from  {' + '.join([release.base.name, *release.chain])}, in this order")
     print(f"  vocabulary    {release.vocab_size:,}; rank {release.rank}, alpha {release.alpha}")
@@ -86,13 +83,11 @@ def _show(release: catalogue.Release) -> None:
         print(f"  merged {number:02d}     {sha256}")
     for one in release.chain:
         print(f"  hanpaca models {one} --download {one}")
-    print(f"  {catalogue.merge_command(release)}")
+    print(f"  {released.merge_command(release)}")
 
 
-def _download(chosen: list[catalogue.Release], folder: Path) -> None:
-    from hanpaca.pipeline.published import download_release
-
+def _download(chosen: list[released.Release], folder: Path) -> None:
     if len(chosen) != 1:
         raise RecipeError("--download: say which model, such as hanpaca models chinese-alpaca-7b")
-    checked = download_release(chosen[0], folder)
+    checked = released.download(chosen[0].name, folder)
     print(f"{folder}: {len(checked)} files with the hashes that were published")

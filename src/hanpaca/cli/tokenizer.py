@@ -1,18 +1,18 @@
 """Commands on tokenizers: what makes one; those that look at one are in modules of their own."""
 
-import hashlib
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
-from hanpaca.cli.advise import advise
-from hanpaca.cli.audit import audit
-from hanpaca.cli.compare import compare, show
-from hanpaca.cli.tools import Encoding, Output, TextField, read_texts
-from hanpaca.cli.train import train
-from hanpaca.cli.whole import written_whole
+from hanpaca.cli.chat import Encoding, Output, TextField
+from hanpaca.cli.corpora import MaybeTexts, NamedTexts, Protected, Scripts, documents
+from hanpaca.cli.display import errors
+from hanpaca.cli.tokenizer_advise import advise
+from hanpaca.cli.tokenizer_audit import audit
+from hanpaca.cli.tokenizer_compare import compare, show
 from hanpaca.errors import DataError, RecipeError
+from hanpaca.progress import Progress
 
 tokenizer = typer.Typer(
     name="tokenizer",
@@ -22,12 +22,12 @@ tokenizer = typer.Typer(
 
 
 @tokenizer.command("extend")
-def extend(  # a parameter an option
+def extend(
     base: Annotated[Path, typer.Option(help="Base tokenizer: folder, .json or .model.")],
     output: Output,
     num_pieces: Annotated[int, typer.Option(help="Pieces to add, exactly.")],
-    text: Annotated[list[Path] | None, typer.Option(help="Text to learn from; repeatable.")] = None,
-    script: Annotated[list[str] | None, typer.Option(help="Unicode script; repeatable.")] = None,
+    text: MaybeTexts = None,
+    script: Scripts = None,
     required: Annotated[Path | None, typer.Option(help="File of characters to cover.")] = None,
     prior: Annotated[
         Path | None, typer.Option(help="Published pieces: .model, or lines of piece, tab, log p.")
@@ -35,9 +35,7 @@ def extend(  # a parameter an option
     punctuation: Annotated[
         str, typer.Option(help="In new pieces: none, runs of it alone, or with_text.")
     ] = "runs",
-    protect: Annotated[
-        list[Path] | None, typer.Option(help="Text that must keep its ids; repeatable.")
-    ] = None,
+    protect: Protected = None,
     encoding: Encoding = "utf-8",
     text_field: TextField = "text",
 ) -> None:
@@ -45,36 +43,59 @@ def extend(  # a parameter an option
 
     With --prior no text is needed. For scripts that English uses too (Latin), --protect is.
     """
-    from hanpaca.tokenizer import Wishes, extend_tokenizer, write_extension
-    from hanpaca.tokenizer.evidence import read_prior, read_required
+    from hanpaca.steps.extend import extend as work
 
     if not text and prior is None:
         raise RecipeError("nothing to learn from: give --text or --prior")
-    protected = list(read_texts(protect or [], encoding=encoding, text_field=text_field))
+    protected = list(documents(protect, encoding=encoding, text_field=text_field))
     if protect and not protected:
         raise DataError(f"{protect[0]}: there is no text in it to protect")
-    wishes = Wishes(
-        punctuation=cast("Any", punctuation),  # checked by target_script
-        required=read_required(required) if required else "",
-        prior=read_prior(prior) if prior else None,
-        protected=protected,
+    found = work(
+        base,
+        documents(text, encoding=encoding, text_field=text_field),
+        output,
+        num_pieces=num_pieces,
+        scripts=script or (),
+        tell=_tell,
+        punctuation=cast("Any", punctuation),  # checked where it is used
+        required=required or "",
+        prior=prior,
+        protect=protected,
     )
-    with written_whole(output) as partial:
-        extension = extend_tokenizer(
-            base,
-            read_texts(text or [], encoding=encoding, text_field=text_field),
-            num_pieces=num_pieces,
-            scripts=tuple(script or ["Han"]),
-            wishes=wishes,
-        )
-        write_extension(extension, base, partial)
-    print(f"{output}: {len(extension.pieces)} new pieces from id {extension.first_id}")
+    for note in found.notes:
+        errors.print(note, markup=False)
+    print(f"{output}: {len(found.pieces)} new pieces from id {found.first_id}")
+
+
+def _tell(progress: Progress) -> None:
+    step = f"{progress.done + 1:.0f} of {progress.total:.0f}"
+    errors.print(f"extending, {step}: {progress.note}", markup=False)
 
 
 tokenizer.command("audit")(audit)
 tokenizer.command("show")(show)
 tokenizer.command("compare")(compare)
-tokenizer.command("train")(train)
+
+
+@tokenizer.command("train")
+def train(
+    text: NamedTexts,
+    output: Output,
+    num_pieces: Annotated[int, typer.Option(help="Entries of the vocabulary, exactly.")],
+    kind: Annotated[
+        str, typer.Option(help="sentencepiece-bpe, sentencepiece-unigram or byte-bpe.")
+    ] = "sentencepiece-bpe",
+    encoding: Encoding = "utf-8",
+    text_field: TextField = "text",
+) -> None:
+    """Train a tokenizer from scratch with LLaMA's settings; `extend` keeps an old one instead."""
+    from hanpaca.steps.train_tokenizer import train_tokenizer
+
+    texts = documents(text, encoding=encoding, text_field=text_field)
+    train_tokenizer(texts, output, num_pieces=num_pieces, kind=cast("Any", kind))
+    print(f"{output}: {num_pieces} pieces, {kind}")
+
+
 tokenizer.command("advise")(advise)
 
 
@@ -86,12 +107,10 @@ def merge_sp(
     pad: Annotated[bool, typer.Option("--pad", help="Append [PAD] too.")] = False,
 ) -> None:
     """Merge two SentencePiece models as Chinese-LLaMA did, to the byte; `extend` is better."""
-    from hanpaca.tokenizer.reference_merge import merge_sentencepiece
+    from hanpaca.steps.merge_sentencepiece import merge_sentencepiece
 
-    with written_whole(output) as partial:
-        data, num_pieces = merge_sentencepiece(base, added, pad=pad)
-        partial.write_bytes(data)
-    print(f"{output}: {num_pieces} pieces, sha256 {hashlib.sha256(data).hexdigest()}")
+    found = merge_sentencepiece(base, added, output, pad=pad)
+    print(f"{output}: {found.num_pieces} pieces, sha256 {found.sha256}")
 
 
 @tokenizer.command("convert")
@@ -113,12 +132,9 @@ def convert(
     Without a flag BOS and EOS stay as the tokenizer_config.json beside the model says; without one,
     BOS is added and EOS is not.
     """
-    from hanpaca.tokenizer.convert import convert_sentencepiece
+    from hanpaca.steps.convert_tokenizer import convert_tokenizer
 
-    with written_whole(output) as partial:
-        found = convert_sentencepiece(
-            model, partial, add_bos=add_bos, add_eos=add_eos, inexact=inexact
-        )
+    found = convert_tokenizer(model, output, add_bos=add_bos, add_eos=add_eos, inexact=inexact)
     print(
         f"{output}: {found.num_pieces} pieces, {found.num_merges} merges; "
         f"{found.num_differing} of {found.num_texts} test texts get other ids"

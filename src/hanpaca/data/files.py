@@ -10,7 +10,9 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import IO, Literal
 
-from hanpaca.errors import DataError, ResourceError
+from hanpaca.data.hub import here
+from hanpaca.errors import ArtifactError, DataError, ResourceError
+from hanpaca.files import check_regular
 
 Layout = Literal["paragraphs", "jsonl", "parquet"]
 LAYOUTS: dict[str, Layout] = {
@@ -21,10 +23,12 @@ LAYOUTS: dict[str, Layout] = {
     ".parquet": "parquet",
 }
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
+_OF_ROWS = (".json", ".jsonl", ".ndjson", ".csv", ".parquet")
 UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError)
 """What `read_blocks` may raise on a file that is damaged, cut off, or on a failing disk."""
 _BLOCK_BYTES = 1 << 20
 _ZSTD_BYTES = 1 << 14  # read at a time: a block of a well-packed file unpacks to a thousandfold
+_NO_SUCH = "no such file or folder"
 _KNOWN = f"{', '.join(LAYOUTS)}, or one of these with {', '.join(COMPRESSIONS)}"
 
 
@@ -53,6 +57,7 @@ def text_files(path: Path) -> list[TextFile]:
     Raises:
         DataError: There is no such place, or nothing readable there.
     """
+    path = here(path)
     if path.is_file():
         file = _text_file(path)
         if file is None:
@@ -61,17 +66,53 @@ def text_files(path: Path) -> list[TextFile]:
             )
         return [file]
     if not path.is_dir():
-        raise DataError(f"{path}: no such file or folder")
-    inside = sorted(
-        found
-        for found in path.rglob("*")
-        if found.is_file()
-        and not any(part.startswith(".") for part in found.relative_to(path).parts)
-    )
-    files = [file for found in inside if (file := _text_file(found))]
+        found = "not a regular file; give the file itself" if path.exists() else _NO_SUCH
+        raise DataError(f"{path}: {found}")
+    files = [file for found in _shown_files(path) if (file := _text_file(found))]
     if not files:
         raise DataError(f"{path}: no text in this folder; it can be {_KNOWN}")
     return files
+
+
+def row_files(path: Path) -> list[Path]:
+    """List the files of instructions at a place: a file by any name, or all of a folder.
+
+    Other files of a folder are passed over, and so is all that is hidden (begins with a dot).
+
+    Raises:
+        DataError: The folder holds none.
+    """
+    path = here(path)
+    if not path.is_dir():
+        return [path]
+    files = [found for found in _shown_files(path) if suffix_of(found) in _OF_ROWS]
+    if not files:
+        known = f"{', '.join(_OF_ROWS)}, or one of these with {', '.join(COMPRESSIONS)}"
+        raise DataError(f"{path}: no instructions in this folder; they can be {known}")
+    return files
+
+
+def suffix_of(path: Path) -> str:
+    """What a name says of the layout, without what it says of the packing."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if suffixes and suffixes[-1] in COMPRESSIONS:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def json_file(path: Path) -> TextFile:
+    """A file of rows, by whatever name, perhaps packed; JSON, where the name says nothing else.
+
+    Raises:
+        DataError: There is no such file.
+    """
+    try:
+        path = here(path)
+        num_bytes = check_regular(path)
+    except ArtifactError as error:
+        raise DataError(error.message) from error
+    compression = path.suffix.lower()
+    return TextFile(path, "jsonl", compression if compression in COMPRESSIONS else "", num_bytes)
 
 
 def read_blocks(file: TextFile, tell: Callable[[int], None]) -> Iterator[bytes]:
@@ -101,10 +142,18 @@ def damage(error: BaseException, compression: str) -> str:
     return f"this {kind} file is damaged here ({error}); copy or download it again"
 
 
+def _shown_files(folder: Path) -> list[Path]:
+    return sorted(
+        found
+        for found in folder.rglob("*")
+        if found.is_file()
+        and not any(part.startswith(".") for part in found.relative_to(folder).parts)
+    )
+
+
 def _text_file(path: Path) -> TextFile | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else ""
-    layout = LAYOUTS.get(suffixes[-1]) if suffixes else None
+    compression = path.suffix.lower() if path.suffix.lower() in COMPRESSIONS else ""
+    layout = LAYOUTS.get(suffix_of(path))
     return TextFile(path, layout, compression, path.stat().st_size) if layout else None
 
 

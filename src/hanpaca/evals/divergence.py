@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hanpaca.evals.bits import bootstrap_interval
-from hanpaca.evals.svg import scatter_chart
 
 _ROWS = 128
 """Tokens whose logits are in memory at the same time."""
@@ -92,12 +91,4 @@ def summarise(
         agreement=sum(block.num_agreeing for block in blocks) / num_tokens,
         bits_per_character=math.fsum(block.loss for block in blocks) / num_characters,
         num_tokens=num_tokens,
-    )
-
-
-def divergence_chart(found: Sequence[Divergence]) -> str:
-    """Size against divergence, as SVG; models equal to the reference are left out."""
-    points = [(one.model, one.num_bytes / 1e6, one.kl) for one in found if one.kl > 0]
-    return scatter_chart(
-        "Divergence from the reference by size", points, x_name="MB", y_name="nats a token"
     )

@@ -6,8 +6,8 @@ Source: llama.cpp's models/llama.cpp (the tensors and the graph) and its convers
 from collections.abc import Mapping
 from typing import Any
 
+from hanpaca.checkpoints.rope import lost_theta, rope_of
 from hanpaca.errors import ArtifactError
-from hanpaca.gguf.rope import rope_of
 
 MODEL_TYPES = ("llama", "mistral")
 _COUNTS = (
@@ -19,6 +19,8 @@ _COUNTS = (
     "vocab_size",
 )
 _OPTIONAL_COUNTS = ("num_key_value_heads", "head_dim")
+_LIMIT = 2**32
+"""Of a whole number in the header of a GGUF file."""
 _UNKNOWN = ("quantization_config", "num_local_experts", "layer_types", "attn_logit_softcapping")
 """Fields that change what a model computes, and that neither model type has."""
 
@@ -55,15 +57,19 @@ def _checked(config: Mapping[str, Any]) -> tuple[str, ...]:
     _check_numbers(config)
     _check_heads(config)
     rope = rope_of(config)
-    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor") or 1) != 1:
+    if rope.get("partial_rotary_factor", 1) != 1:
         raise ValueError("partial_rotary_factor is not 1; llama.cpp rotates whole heads")
+    return tuple(note for note in (lost_theta(config), _lost_window(config)) if note)
+
+
+def _lost_window(config: Mapping[str, Any]) -> str | None:
     window = config.get("sliding_window")
-    if type(window) is int and window < config["max_position_embeddings"]:
-        return (
-            f"attention over a sliding window of {window} tokens is no part of GGUF's llama "
-            f"architecture: beyond {window} tokens llama.cpp attends to all of the text",
-        )
-    return ()
+    if type(window) is not int or window >= config["max_position_embeddings"]:
+        return None
+    return (
+        f"attention over a sliding window of {window} tokens is no part of GGUF's llama "
+        f"architecture: beyond {window} tokens llama.cpp attends to all of the text"
+    )
 
 
 def _check_numbers(config: Mapping[str, Any]) -> None:
@@ -73,6 +79,8 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
             continue
         if type(value) is not int or value < 1:
             raise ValueError(f"{name} is {value!r:.40}, but should be a whole number above 0")
+        if value >= _LIMIT:
+            raise ValueError(f"{name} is {value!r:.40}; a GGUF file has room for less than 2**32")
     epsilon = config.get("rms_norm_eps")
     if type(epsilon) is not float or not 0 < epsilon < 1:
         raise ValueError(f"rms_norm_eps is {epsilon!r:.40}, but should be a number above 0")

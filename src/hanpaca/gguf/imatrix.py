@@ -14,8 +14,8 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from hanpaca.checkpoints.gguf import Header, read_header
 from hanpaca.errors import ArtifactError
-from hanpaca.gguf.header import Header, read_header
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_NAME_BYTES = 256

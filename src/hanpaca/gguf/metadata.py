@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import gguf
+from gguf.constants import Keys as AllKeys
 
-from hanpaca.gguf.rope import add_rope
+from hanpaca.checkpoints.rope import add_rope
 from hanpaca.gguf.types import FILE_TYPES
-from hanpaca.gguf.vocab import Vocabulary
+from hanpaca.tokenizer.conversion.gguf import Vocabulary
 
+Keys = AllKeys.Tokenizer
 Metadata = Mapping[str, str | int | float | bool | list[str]]
 """Further keys, such as `general.license` or `hanpaca.base.fingerprint`."""
 
@@ -62,11 +64,19 @@ def add_vocabulary(writer: gguf.GGUFWriter, vocabulary: Vocabulary) -> None:
     }
     for role, token in vocabulary.special.items():
         adders[role](token)
+    for add, token in zip(
+        (writer.add_eot_token_id, writer.add_eom_token_id), vocabulary.ends, strict=False
+    ):
+        add(token)
     writer.add_add_bos_token(vocabulary.add_bos)
     writer.add_add_eos_token(vocabulary.add_eos)
     writer.add_add_space_prefix(vocabulary.space_prefix)
     if vocabulary.chat_template:
         writer.add_chat_template(vocabulary.chat_template)
+    for name, template in vocabulary.named_templates.items():
+        writer.add_string(Keys.CHAT_TEMPLATE_N.format(name=name), template)
+    if vocabulary.named_templates:
+        writer.add_array(Keys.CHAT_TEMPLATES, list(vocabulary.named_templates))
 
 
 def add_metadata(writer: gguf.GGUFWriter, metadata: Metadata) -> None:

@@ -14,9 +14,9 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from hanpaca.checkpoints.gguf_names import to_interleaved
 from hanpaca.errors import ArtifactError
 from hanpaca.gguf.kernels import Bytes, Rows, quantize
-from hanpaca.gguf.names import to_interleaved
 from hanpaca.gguf.types import num_bytes
 
 _CHUNK_ELEMENTS = 1 << 18

@@ -9,9 +9,9 @@ import numpy as np
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from hanpaca.checkpoints.gguf import Header
+from hanpaca.checkpoints.gguf_model import GgufModel
 from hanpaca.errors import ArtifactError
-from hanpaca.gguf.header import Header
-from hanpaca.gguf.read import GgufModel
 
 _CHUNK_BYTES = 1 << 22
 LARGEST_ERROR = {

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,32 +17,34 @@ from gguf.constants import GGUF_DEFAULT_ALIGNMENT
 from gguf.constants import GGMLQuantizationType as Type
 from numpy.typing import NDArray
 
+from hanpaca.checkpoints.gguf_names import gguf_name, num_rotary_heads
+from hanpaca.checkpoints.rope import computed_tensors
 from hanpaca.errors import ArtifactError, ResourceError
 from hanpaca.gguf.config import check_config
 from hanpaca.gguf.metadata import Metadata, add_header, add_metadata, add_vocabulary
-from hanpaca.gguf.names import gguf_name, num_rotary_heads
-from hanpaca.gguf.rope import computed_tensors
 from hanpaca.gguf.stream import Part, SourceTensor, Target, write_parts
 from hanpaca.gguf.types import Shape, needs_importance, num_bytes, tensor_type
-from hanpaca.gguf.vocab import Vocabulary
+from hanpaca.tokenizer.conversion.gguf import Vocabulary
 
 Importance = Mapping[str, NDArray[np.float32]]
 """GGUF name of a matrix to how much an error in each of its columns matters."""
 
 
 @dataclass(frozen=True)
-class GgufSummary:
-    """What was written."""
+class GgufReport:
+    """A file that was written."""
 
+    file: Path = field(compare=False)
     num_bytes: int
     num_tensors: int
     types: Mapping[str, int]
     """How many tensors have each type."""
     notes: tuple[str, ...] = ()
-    """What llama.cpp will do in another way than transformers, in words; to be told."""
+    """What llama.cpp will do in another way than transformers, and the warnings of the plan this
+    was written of; to be told."""
 
 
-def write_gguf(
+def write_files(
     outputs: Mapping[str, Path],
     tensors: Sequence[SourceTensor],
     *,
@@ -51,7 +53,7 @@ def write_gguf(
     metadata: Metadata,
     importance: Importance | None = None,
     on_bytes: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, GgufSummary]:
+) -> dict[str, GgufReport]:
     """Write one file for each type; they appear under their names only when all are whole.
 
     Args:
@@ -188,9 +190,9 @@ def _padded(size: int) -> int:
     return -(-size // GGUF_DEFAULT_ALIGNMENT) * GGUF_DEFAULT_ALIGNMENT
 
 
-def _summary(file: Path, kinds: Sequence[Type], notes: tuple[str, ...]) -> GgufSummary:
+def _summary(file: Path, kinds: Sequence[Type], notes: tuple[str, ...]) -> GgufReport:
     types = Counter(kind.name for kind in kinds)
-    return GgufSummary(file.stat().st_size, len(kinds), types, notes)
+    return GgufReport(file, file.stat().st_size, len(kinds), types, notes)
 
 
 def _known_name(name: str) -> str:

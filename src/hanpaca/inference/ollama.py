@@ -174,8 +174,8 @@ def modelfile(
     if system:
         if _QUOTES in system:
             raise ArtifactError(
-                f"the system prompt holds {_QUOTES}, which would end it in the Modelfile: give one "
-                "without (--system)"
+                f"the system prompt holds {_QUOTES}, which would end it in the Modelfile",
+                "give a {system} without",
             )
         lines += ["", f'SYSTEM """{system}"""']
     return "\n".join(lines) + "\n"

@@ -13,7 +13,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import eager_mask
 
+from hanpaca.errors import ResourceError
+
 GROUPED = "hanpaca_grouped"
+_NAMES = {"grouped": GROUPED, "flex": "flex_attention", "flash": "flash_attention_2"}
+"""What transformers calls it, where the name is another."""
 
 
 def grouped_attention(
@@ -50,6 +54,37 @@ def grouped_attention(
     weights = nn.functional.dropout(scores.softmax(dim=-1), dropout)
     mixed = (weights @ value).view(batch, heads, tokens, size)
     return mixed.transpose(1, 2).contiguous(), None
+
+
+def use_attention(model: PreTrainedModel, name: str) -> None:
+    """Let a transformers model attend as a recipe's `attention` says.
+
+    Raises:
+        ResourceError: What it takes is not installed, or not there.
+    """
+    if name == "auto":
+        use_grouped_attention(model)
+        return
+    if name == "flex" and not torch.cuda.is_available():
+        raise ResourceError(
+            "attention flex trains on GPUs only, and there is none here", "give another {attention}"
+        )
+    try:
+        model.set_attn_implementation(_NAMES.get(name, name))
+    except ImportError as error:
+        told = " ".join(str(error).split())[:200]
+        raise ResourceError(
+            f"attention {name} cannot be used here: {told}", "give another {attention}"
+        ) from error
+
+
+def flattened(model: PreTrainedModel) -> bool:
+    """Whether blocks have to lie in one row.
+
+    transformers tells flash attention of packed texts in a batch of one alone; in any other they
+    would see each other.
+    """
+    return bool(model.config._attn_implementation == _NAMES["flash"])
 
 
 def use_grouped_attention(model: PreTrainedModel) -> None:

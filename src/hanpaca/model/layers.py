@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hanpaca.model.quantized import Bits, QuantizedWeight
+
 
 class _LowRankUpdate(torch.autograd.Function):
     """x Wᵀ + scale · (x Aᵀ) Bᵀ, where only A, B and x get gradients.
@@ -48,13 +50,28 @@ class _LowRankUpdate(torch.autograd.Function):
 class LoraLinear(nn.Module):
     """A frozen linear layer with a trainable update of low rank.
 
-    Adds alpha / rank · B A to the weight (Hu et al. 2021, arXiv 2106.09685); A starts as in the
-    paper's code and in peft, B at zero.
+    Adds alpha / rank · B A to the weight (Hu et al. 2021, arXiv 2106.09685), or with rsLoRA
+    alpha / √rank · B A (arXiv 2312.03732); A starts as in the paper's code and in peft, B at zero.
+    With DoRA the rows of the sum are then given trained lengths, which start as the weight's own.
     """
 
-    def __init__(self, linear: nn.Linear, *, rank: int, alpha: float, dropout: float) -> None:
+    def __init__(
+        self,
+        linear: nn.Linear,
+        *,
+        rank: int,
+        alpha: float,
+        dropout: float,
+        rank_stabilized: bool = False,
+        scales_rows: bool = False,
+        bits: Bits = "none",
+    ) -> None:
         super().__init__()
-        self.register_buffer("weight", linear.weight.detach(), persistent=False)
+        self.dtype = linear.weight.dtype
+        weight = linear.weight.detach()
+        self.quantized = None if bits == "none" else QuantizedWeight(weight, bits)
+        """The frozen matrix, in place of `weight`, where it is kept in few bits."""
+        self.register_buffer("weight", None if self.quantized else weight, persistent=False)
         self.register_buffer(
             "bias", None if linear.bias is None else linear.bias.detach(), persistent=False
         )
@@ -63,21 +80,62 @@ class LoraLinear(nn.Module):
         self.lora_A = nn.Parameter(torch.empty(rank, linear.in_features))
         self.lora_B = nn.Parameter(torch.zeros(linear.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.lengths = nn.Parameter(self.weight.float().norm(dim=1)) if scales_rows else None
+        """(out,): DoRA's magnitudes."""
         self.alpha = alpha
+        self.rank_stabilized = rank_stabilized
         self.dropout = dropout
+
+    @property
+    def scale(self) -> float:
+        """What B A is multiplied by."""
+        rank = len(self.lora_A)
+        return self.alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply: (..., in) -> (..., out)."""
-        dtype, scale = self.weight.dtype, self.alpha / len(self.lora_A)
+        dtype, scale = self.dtype, self.scale
         a_ri, b_or = self.lora_A.to(dtype), self.lora_B.to(dtype)
-        if self.dropout and self.training:
-            dropped = F.dropout(x, self.dropout)
-            y = F.linear(x, self.weight) + F.linear(F.linear(dropped, a_ri), b_or) * scale
+        if self.lengths is not None:
+            y = self._scaled(x, a_ri, b_or, self.lengths)
+        elif self.quantized or (self.dropout and self.training):
+            dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
+            frozen = self.quantized(x) if self.quantized else F.linear(x, self.weight)
+            y = frozen + F.linear(F.linear(dropped, a_ri), b_or) * scale
         else:
             x_ti = x.reshape(-1, x.shape[-1])
             y_to = _LowRankUpdate.apply(x_ti, self.weight, a_ri, b_or, scale)  # type: ignore[no-untyped-call]
             y = y_to.view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
+
+    def _scaled(self, x: Tensor, a_ri: Tensor, b_or: Tensor, lengths_o: Tensor) -> Tensor:
+        """DoRA (arXiv 2402.09353): the length of W + B A gets no gradient (its section 4.3).
+
+        With dropout, as in peft, what is dropped is left out of all but the frozen output.
+        """
+        sum_oi = self.weight.float() + self.scale * (self.lora_B.detach() @ self.lora_A.detach())
+        factor_o = (lengths_o / sum_oi.norm(dim=1)).to(x.dtype)
+        frozen = F.linear(x, self.weight)
+        dropped = F.dropout(x, self.dropout, self.training) if self.dropout else x
+        seen = F.linear(dropped, self.weight) if dropped is not x else frozen
+        update = F.linear(F.linear(dropped, a_ri), b_or) * self.scale
+        y: Tensor = frozen + (factor_o - 1) * seen + factor_o * update
+        return y
+
+
+def add_noise(embedding: nn.Module, alpha: float) -> None:
+    """Disturb what an embedding gives while it trains (NEFTune, arXiv 2310.05914), in place.
+
+    Each number is moved by at most alpha / √(tokens · width) of its sequence.
+    """
+
+    def disturbed(module: nn.Module, _: object, rows_btd: Tensor) -> Tensor:
+        if not module.training:
+            return rows_btd
+        most = alpha / math.sqrt(rows_btd.shape[1] * rows_btd.shape[2])
+        return rows_btd + torch.zeros_like(rows_btd).uniform_(-most, most)
+
+    embedding.register_forward_hook(disturbed)
 
 
 class SplitEmbedding(nn.Module):

@@ -16,7 +16,7 @@ from transformers.models.llama.modeling_llama import (
     LlamaRotaryEmbedding,
 )
 
-from hanpaca.model.meta import EMBEDDING, HEAD
+from hanpaca.checkpoints.meta import EMBEDDING, HEAD
 
 Read = Callable[[Sequence[str]], Mapping[str, Tensor]]
 """Weights in float32, by their names."""

@@ -16,10 +16,14 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from hanpaca.checkpoints.headers import TOKENIZER_FILES
+from hanpaca.checkpoints.model import open_model
 from hanpaca.errors import ArtifactError
+from hanpaca.files import check_small
 
 transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # callers tell progress
 CausalLM = LlamaForCausalLM
+_SMALL = ("config.json", "generation_config.json")
 _UNREADABLE = (
     ArithmeticError,
     AttributeError,
@@ -42,7 +46,7 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM
     """Load the weights of a Hugging Face folder, frozen, in `dtype`, on the CPU.
 
     Args:
-        folder: Holds `config.json` and safetensors weights.
+        folder: Holds `config.json` and safetensors or `.bin` weights.
         dtype: Type of every weight in memory.
 
     Raises:
@@ -51,6 +55,9 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder}: no config.json: give a Hugging Face model folder")
+    for name in _SMALL:
+        if (folder / name).exists():
+            check_small(folder / name)
     try:
         model_type = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
     except _UNREADABLE as error:
@@ -60,12 +67,14 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.bfloat16) -> CausalLM
             f"{folder / 'config.json'}: model_type {model_type!r} is not a Llama-style model; "
             f"known: {', '.join(sorted(ARCHITECTURES))}"
         )
+    stored = open_model(folder).tensors.values()
     try:
         loaded = ARCHITECTURES[model_type].from_pretrained(
             folder,
             dtype=dtype,
             local_files_only=True,
-            use_safetensors=True,
+            use_safetensors=next(iter(stored)).file.suffix == ".safetensors",
+            weights_only=True,
             output_loading_info=True,
         )
     except (*_UNREADABLE, RuntimeError) as error:
@@ -87,6 +96,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         ArtifactError: There is no readable tokenizer.
     """
+    for name in TOKENIZER_FILES:
+        if (folder / name).exists():
+            check_small(folder / name)
     if not (folder / "tokenizer.json").is_file():
         raise ArtifactError(
             f"{folder}: no tokenizer.json: give a folder with one, or make it of a tokenizer.model "

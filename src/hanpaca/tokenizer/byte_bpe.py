@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from tokenizers import Tokenizer, models
 
 from hanpaca.errors import ArtifactError
+from hanpaca.files import read_json
 
 
 def _byte_characters() -> dict[int, str]:
@@ -42,27 +43,24 @@ def bytes_of_piece(piece: str) -> bytes:
 
 @dataclass(frozen=True)
 class ByteBPE:
-    """A byte-level BPE tokenizer; a `Vocabulary`.
-
-    Attributes:
-        path: where it was read from, for messages.
-        spec: the whole `tokenizer.json` as a tree; not to be changed.
-        backend: the same as a working tokenizer, without truncation and padding.
-        merges: pairs of vocabulary entries, most urgent first.
-        merges_only: the model without pre-tokenizer, normalizer and whole-word look-up.
-        ids: every entry, special ones too, and its id.
-        special: entries found as strings and not by merges.
-        half_characters: a character that the base lacks is put together byte by byte.
-    """
+    """A byte-level BPE tokenizer; a `Vocabulary`."""
 
     half_characters: ClassVar[bool] = True
+    """A character that the base lacks is put together byte by byte."""
     path: Path
+    """Where it was read from, for messages."""
     spec: dict[str, Any] = field(repr=False)
+    """The whole `tokenizer.json` as a tree; not to be changed."""
     backend: Tokenizer = field(compare=False)
+    """The same as a working tokenizer, without truncation and padding."""
     merges: tuple[tuple[str, str], ...]
+    """Pairs of vocabulary entries, most urgent first."""
     merges_only: models.BPE = field(compare=False)
+    """The model without pre-tokenizer, normalizer and whole-word look-up."""
     ids: dict[str, int]
+    """Every entry, special ones too, and its id."""
     special: frozenset[str]
+    """Entries found as strings and not by merges."""
 
     @property
     def next_id(self) -> int:
@@ -149,7 +147,7 @@ def read_byte_bpe(folder: Path) -> ByteBPE:
     """Read `tokenizer.json` of a Hugging Face folder (GPT-2, Llama 3, Qwen, SmolLM2 style).
 
     Raises:
-        ArtifactError: the file is missing, damaged, random (dropout) or not byte-level BPE.
+        ArtifactError: The file is missing, damaged, random (dropout) or not byte-level BPE.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -157,16 +155,13 @@ def read_byte_bpe(folder: Path) -> ByteBPE:
     return byte_bpe_of_spec(read_spec(path), path=path)
 
 
-def read_spec(path: Path) -> object:
+def read_spec(path: Path) -> dict[str, Any]:
     """Read the tree of a `tokenizer.json` of any kind.
 
     Raises:
-        ArtifactError: it is no JSON.
+        ArtifactError: It is missing, too large, or no JSON object.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # JSON or UTF-8; brackets without end
-        raise ArtifactError(f"{path}: damaged: {error}; copy the file again") from error
+    return read_json(path)
 
 
 def is_byte_level(spec: object) -> bool:
@@ -178,7 +173,7 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
     """Make a tokenizer from the tree of a `tokenizer.json`; `path` is for messages.
 
     Raises:
-        ArtifactError: the tree is damaged, random (dropout) or not byte-level BPE.
+        ArtifactError: The tree is damaged, random (dropout) or not byte-level BPE.
     """
     model = spec.get("model") if isinstance(spec, dict) else None
     if not isinstance(spec, dict) or not isinstance(model, dict):

@@ -1,14 +1,69 @@
 """How many entries a tokenizer has, without loading it: for checks of files that fit each other."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hanpaca.checkpoints.gguf import read_header
 from hanpaca.errors import ArtifactError
+from hanpaca.files import describe_file, read_bytes, read_json
 
-_MAX_MODEL_BYTES = 50_000_000
 _PIECES = 1
 """The number of the field `pieces` in `sentencepiece_model.proto`."""
+
+
+@dataclass(frozen=True)
+class TokenizerContents:
+    """A tokenizer, counted."""
+
+    files: tuple[Path, ...]
+    num_entries: int
+    """One more than the largest id."""
+    model_sha256: str | None
+    """Of `tokenizer.model`, which is how the released ones are known."""
+    notes: tuple[str, ...] = ()
+
+
+def count_tokenizer(path: Path) -> TokenizerContents | None:
+    """Count the entries of a tokenizer: of a folder, `tokenizer.json`, `.model` or GGUF file.
+
+    Returns:
+        None where a folder has no tokenizer.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    if path.suffix == ".gguf":
+        tokens = read_header(path).fields.get("tokenizer.ggml.tokens")
+        length = len(tokens) if isinstance(tokens, list) else 0
+        return TokenizerContents((path,), length, None) if length else None
+    files = [path / name for name in ("tokenizer.json", "tokenizer.model")]
+    files = [file for file in files if file.is_file()] if path.is_dir() else [path]
+    if not files:
+        return None
+    counts, sha256 = [], None
+    for file in files:
+        if file.suffix == ".json":
+            counts.append(max(json_entries(read_json(file), path=file).values()) + 1)
+        else:
+            added = _added_entries(file.parent) if path.is_dir() else 0
+            counts.append(max(num_sentencepieces(file), added))
+            sha256 = describe_file(file, name=file.name).sha256
+    notes: tuple[str, ...] = ()
+    if len(set(counts)) > 1:
+        notes = (
+            f"tokenizer.json has {counts[0]:,} entries and tokenizer.model {counts[1]:,}: they "
+            "are of different tokenizers; keep the one the model was trained with",
+        )
+    return TokenizerContents(tuple(files), counts[0], sha256, notes)
+
+
+def _added_entries(folder: Path) -> int:
+    """One more than the largest id of `added_tokens.json`, which old tokenizers have beside."""
+    file = folder / "added_tokens.json"
+    ids = read_json(file).values() if file.is_file() else ()
+    return max((number for number in ids if type(number) is int), default=-1) + 1
 
 
 def json_entries(tree: Mapping[str, Any], *, path: Path) -> dict[str, int]:
@@ -42,13 +97,7 @@ def num_sentencepieces(file: Path) -> int:
     Raises:
         ArtifactError: It is missing, damaged, or not such a file.
     """
-    try:
-        num_bytes = file.stat().st_size
-        if num_bytes > _MAX_MODEL_BYTES:
-            raise ArtifactError(f"{file}: {num_bytes} bytes is too much for a tokenizer.model")
-        data = file.read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"{file}: cannot be read: {error.strerror}") from error
+    data = read_bytes(file)
     try:
         found = sum(number == _PIECES for number in _fields(data))
     except (ValueError, IndexError) as error:

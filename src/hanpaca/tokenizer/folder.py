@@ -2,15 +2,20 @@
 
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from hanpaca.checkpoints.headers import TOKENIZER_FILES
 from hanpaca.errors import ArtifactError
+from hanpaca.files import check_small
 from hanpaca.tokenizer.byte_bpe import read_spec
+from hanpaca.tokenizer.chat_templates import NAMED_FOLDER
+from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME
 
 CONFIG = "tokenizer_config.json"
 # vocab.json and merges.txt say the same as tokenizer.json and would be out of date, so they stay.
-_COMPANIONS = ("special_tokens_map.json", "added_tokens.json", "chat_template.jinja")
+_REMADE = (FILE_NAME, "tokenizer.json", CONFIG, "vocab.json", "merges.txt")
 # How transformers is to convert a tokenizer.model: it must not, as the folder has tokenizer.json.
 _CONVERSION = ("add_prefix_space", "from_slow", "legacy", "sp_model_kwargs", "tokenizer_file")
 
@@ -45,7 +50,7 @@ def listed_tokens(folder: Path) -> list[tuple[str, int]]:
 
 
 def write_side_files(config: dict[str, Any], base: Path, folder: Path) -> None:
-    """Write the configuration, and copy special tokens and chat template from the base's folder.
+    """Write the configuration, and copy special tokens and chat templates from the base's folder.
 
     `tokenizer_class` is set to PreTrainedTokenizerFast, because transformers 5 rebuilds the
     normalizer or pre-tokenizer of some named classes (GPT2Tokenizer loses SmolLM2's digit
@@ -53,9 +58,35 @@ def write_side_files(config: dict[str, Any], base: Path, folder: Path) -> None:
     """
     kept = {key: value for key, value in config.items() if key not in _CONVERSION}
     write_json(folder / CONFIG, kept | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    for name in _COMPANIONS:
-        if (base / name).is_file():
-            shutil.copyfile(base / name, folder / name)
+    copy_tokenizer(base, folder, without=_REMADE)
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of a folder that make up its tokenizer, as paths inside it."""
+    files = [Path(name) for name in TOKENIZER_FILES if (folder / name).is_file()]
+    named = sorted((folder / NAMED_FOLDER).glob("*.jinja"))
+    return files + [file.relative_to(folder) for file in named if file.is_file()]
+
+
+def copy_tokenizer(source: Path, target: Path, *, without: Collection[str] = ()) -> None:
+    """Copy a tokenizer with all that belongs to it, chat templates with names too.
+
+    Args:
+        source: A folder with a tokenizer, or without one.
+        target: Another folder, which exists.
+        without: Names of files that are not wanted.
+    """
+    for file in tokenizer_files(source):
+        if file.name not in without:
+            check_small(source / file)
+            (target / file).parent.mkdir(exist_ok=True)
+            shutil.copyfile(source / file, target / file)
+
+
+def remove_tokenizer(folder: Path) -> None:
+    """Remove the files that make up a folder's tokenizer."""
+    for file in tokenizer_files(folder):
+        (folder / file).unlink()
 
 
 def write_json(path: Path, tree: dict[str, Any]) -> None:

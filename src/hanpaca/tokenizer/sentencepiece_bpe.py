@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.files import read_bytes
 
 SPACE = "▁"
 FILE_NAME = "tokenizer.model"
-NORMAL = 1
-"""The type of a piece that is learned text; the others are unknown, control, user, unused, byte."""
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
+"""Types of pieces: learned text, and such as no merge makes."""
 _BYTE = 6
 _NEVER = -1e8  # scores below this mean: only when nothing else can be joined
 _BATCH = 10_000
@@ -26,25 +27,22 @@ _KINDS = {1: "Unigram", 2: "BPE", 3: "word", 4: "character"}
 
 @dataclass(frozen=True)
 class SentencePieceBPE:
-    """A SentencePiece BPE tokenizer; a `Vocabulary`.
-
-    Attributes:
-        path: where it was read from, for messages.
-        proto: the whole file as a ModelProto; not to be changed.
-        processor: the same as a working tokenizer.
-        inside: the same without the space before a text, for what stands inside one.
-        ids: every entry and its id.
-        special: entries that no merge makes.
-        half_characters: a character that the base lacks is one piece in place of all its bytes.
-    """
+    """A SentencePiece BPE tokenizer; a `Vocabulary`."""
 
     half_characters: ClassVar[bool] = False
+    """A character that the base lacks is one piece in place of all its bytes."""
     path: Path
+    """Where it was read from, for messages."""
     proto: Any = field(repr=False)
+    """The whole file as a ModelProto; not to be changed."""
     processor: Any = field(compare=False)
+    """The same as a working tokenizer."""
     inside: Any = field(compare=False)
+    """The same without the space before a text, for what stands inside one."""
     ids: dict[str, int]
+    """Every entry and its id."""
     special: frozenset[str]
+    """Entries that no merge makes."""
 
     @property
     def next_id(self) -> int:
@@ -117,13 +115,13 @@ def read_sentencepiece(path: Path) -> SentencePieceBPE:
     """Read `tokenizer.model`, or the one in a folder.
 
     Raises:
-        ArtifactError: it is missing, damaged, or no BPE model with byte fallback.
-        ResourceError: the packages that read it are not installed.
+        ArtifactError: It is missing, damaged, or no BPE model with byte fallback.
+        ResourceError: The packages that read it are not installed.
     """
     file = path / FILE_NAME if path.is_dir() else path
     if not file.is_file():
         raise ArtifactError(f"{file}: no such file; give a SentencePiece {FILE_NAME}")
-    proto = parse_model(file.read_bytes(), path=file)
+    proto = parse_model(read_bytes(file), path=file)
     if proto.trainer_spec.model_type != _BPE:
         kind = _KINDS.get(proto.trainer_spec.model_type, "unknown")
         raise ArtifactError(f"{file}: it is a {kind} model; only BPE can be used")
@@ -139,8 +137,8 @@ def parse_model(data: bytes, *, path: Path) -> Any:  # noqa: ANN401  # a generat
     """Parse any SentencePiece model; `path` is for messages.
 
     Raises:
-        ArtifactError: it is damaged.
-        ResourceError: the packages that read it are not installed.
+        ArtifactError: It is damaged.
+        ResourceError: The packages that read it are not installed.
     """
     proto = _schema().ModelProto()
     from google.protobuf.message import DecodeError  # after _schema, which says if it is missing
@@ -158,7 +156,7 @@ def new_model() -> Any:  # noqa: ANN401  # a generated class
     """Make an empty ModelProto.
 
     Raises:
-        ResourceError: the packages that write it are not installed.
+        ResourceError: The packages that write it are not installed.
     """
     return _schema().ModelProto()
 
@@ -167,7 +165,7 @@ def sentencepiece_of_proto(proto: Any, *, path: Path) -> SentencePieceBPE:  # no
     """Make a tokenizer from a ModelProto; `path` is for messages.
 
     Raises:
-        ArtifactError: sentencepiece refuses it, or an entry stands in it twice.
+        ArtifactError: Sentencepiece refuses it, or an entry stands in it twice.
     """
     import sentencepiece
 

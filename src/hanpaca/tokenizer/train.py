@@ -8,13 +8,13 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers import trainers as hf_trainers
 
 from hanpaca.errors import DataError, RecipeError, ResourceError
-from hanpaca.tokenizer.convert import write_sentencepiece_folder
+from hanpaca.tokenizer.conversion.tokenizer_json import write_sentencepiece_folder
 from hanpaca.tokenizer.folder import write_side_files
 from hanpaca.tokenizer.sentencepiece_bpe import (
     FILE_NAME,
@@ -48,16 +48,18 @@ def train_tokenizer(texts: Iterable[str], folder: Path, *, kind: Kind, num_piece
     `open_tokenizer` reads the folder too, but for Unigram, which cannot be extended.
 
     Args:
-        texts: documents or lines.
-        folder: where to write; made if missing.
-        kind: which algorithm; SentencePiece also writes its `tokenizer.model`.
-        num_pieces: entries of the vocabulary, bytes and special ones among them: exactly.
+        texts: Documents or lines.
+        folder: Where to write; made if missing.
+        kind: Which algorithm; SentencePiece also writes its `tokenizer.model`.
+        num_pieces: Entries of the vocabulary, bytes and special ones among them: exactly.
 
     Raises:
-        RecipeError: `num_pieces` is too small for the characters of the texts.
-        DataError: the texts are empty, or too little for so many pieces: says how many they give.
+        RecipeError: `kind` is unknown, or `num_pieces` too small for the characters of the texts.
+        DataError: The texts are empty, or too little for so many pieces: says how many they give.
         ResourceError: `sentencepiece` is not installed.
     """
+    if kind not in get_args(Kind):
+        raise RecipeError(f"kind is {kind!r}; it can be {', '.join(get_args(Kind))}")
     if num_pieces <= _NUM_BYTES:
         raise _too_few(num_pieces, _NUM_BYTES + 1)
     if kind == "sentencepiece-bpe":

@@ -1,0 +1,1 @@
+"""Answers compared by a judge: both orders, intervals over prompts, and controls of the judge."""

@@ -1,0 +1,1 @@
+"""What a user does: one file a verb, one public function in it."""

@@ -1,0 +1,206 @@
+"""A base model gets a row for every new piece of its vocabulary; every old row stays as it was."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hanpaca.checkpoints.dtypes import DTYPES
+from hanpaca.checkpoints.model import read_tensors
+from hanpaca.checkpoints.rows import open_rows
+from hanpaca.checkpoints.tensors import matrix_shape
+from hanpaca.errors import ArtifactError, DataError
+from hanpaca.files import Artifact, describe_file, whole
+from hanpaca.manifests import GROWN, Manifest, environment, stage_key, write_manifest
+from hanpaca.model.load import load_model, load_tokenizer
+from hanpaca.model.new_rows import Spelling, grow_model
+from hanpaca.model.start_rows import Growth, start_rows
+from hanpaca.progress import Progress, Tell, silent
+from hanpaca.settings import RowsSettings
+from hanpaca.tokenizer.conversion.fast import with_fast_tokenizer
+from hanpaca.tokenizer.folder import copy_tokenizer
+from hanpaca.tokenizer.open import open_tokenizer
+from hanpaca.tokenizer.vocabulary import new_spellings
+
+_VERSION = 1
+_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+"""Constants in the files of old conversions, which are computed from `config.json` today."""
+
+
+def grow(
+    base: Path | str,
+    tokenizer: Path | str,
+    texts: Iterable[str],
+    output: Path | str,
+    *,
+    settings: RowsSettings | None = None,
+    seed: int = 0,
+    tell: Tell = silent,
+) -> dict[str, Any]:
+    """Write a base with a row for each new piece of its extended tokenizer, and prove the rest.
+
+    Args:
+        base: Folder of the base model.
+        tokenizer: Folder of its extended tokenizer.
+        texts: Documents of the new language, for starts that look at text.
+        output: Folder to write; must not exist. Its manifest says how many rows are new.
+        settings: How the rows start.
+        seed: Of random starts.
+        tell: Called when something takes time.
+
+    Returns:
+        Metrics: `num_old_rows`, `num_new_rows`, and whether the head is `tied` to the embedding.
+
+    Raises:
+        DataError: There is no text.
+        ArtifactError: The base cannot be read, the tokenizer does not extend the base's, the result
+            is not the base and new rows, or `output` exists.
+
+    Examples:
+        >>> grow(base, extended, texts, folder / "grown")
+        {'num_old_rows': 394, 'num_new_rows': 12, 'tied': True}
+    """
+    begun = datetime.now(UTC)
+    settings = settings or RowsSettings()
+    base = with_fast_tokenizer(Path(base), lambda note: tell(Progress(0, note=note)))
+    tokenizer = Path(tokenizer)
+    spellings = extension_of(base, tokenizer)
+    documents = list(texts)
+    if not documents:
+        raise DataError("there is no text of the new language to start from")
+    with whole(Path(output)) as folder:
+        folder.mkdir()
+        metrics = grow_in(
+            folder, base, tokenizer, spellings, documents, settings=settings, seed=seed
+        )
+        inputs = [*_files(base), *_files(tokenizer)]
+        config = {**settings.model_dump(mode="json"), "seed": seed}
+        _write_manifest(folder, config, inputs, metrics=metrics, begun=begun)
+    return metrics
+
+
+def grow_in(
+    folder: Path,
+    base: Path,
+    extended: Path,
+    spellings: Sequence[Spelling],
+    texts: Sequence[str],
+    *,
+    settings: RowsSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Do the work of `grow` in a folder that somebody keeps for it, such as a run's stage.
+
+    Args:
+        folder: Gets model and tokenizer.
+        base: The base model's folder.
+        extended: The folder of its extended tokenizer.
+        spellings: Base tokens of each new piece; there may be none.
+        texts: Of the new language, for starts that look at text.
+        settings: How the rows start.
+        seed: Of random starts.
+
+    Raises:
+        ArtifactError: The base cannot be read, or the result is not the base and new rows.
+    """
+    old, new = load_tokenizer(base), load_tokenizer(extended)
+    stored = read_tensors(base)[_EMBEDDING]
+    _check_sizes(
+        extended,
+        num_rows=stored.shape[0],
+        num_old=len(old),
+        num_new=len(new),
+        num_added=len(spellings),
+    )
+    model = load_model(base, dtype=DTYPES[stored.dtype])
+    growth = Growth(model, old, new, spellings, texts, seed)
+    input_rows, output_rows = start_rows(growth, settings)
+    grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
+    copy_tokenizer(extended, folder)
+    check_old_rows(base, folder, len(old))
+    return {
+        "num_old_rows": len(old),
+        "num_new_rows": len(spellings),
+        "tied": growth.tied and output_rows is None,
+    }
+
+
+def extension_of(base: Path, extended: Path) -> list[list[int]]:
+    """Base tokens of each piece that an extended tokenizer has after the base's.
+
+    Raises:
+        ArtifactError: It has none, or does not begin with the base's entries.
+    """
+    spellings = new_spellings(open_tokenizer(base), open_tokenizer(extended))
+    if not spellings:
+        raise ArtifactError(f"{extended}: has no piece that {base} has not")
+    return spellings
+
+
+def _write_manifest(
+    folder: Path,
+    config: Mapping[str, Any],
+    inputs: Sequence[Artifact],
+    *,
+    metrics: Mapping[str, Any],
+    begun: datetime,
+) -> None:
+    manifest = Manifest(
+        stage=GROWN,
+        stage_version=_VERSION,
+        key=stage_key(GROWN, _VERSION, config, inputs),
+        config=config,
+        inputs=tuple(inputs),
+        outputs=tuple(_files(folder, inside=True)),
+        metrics=metrics,
+        environment=environment(),
+        started=begun.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - begun).total_seconds(), 2),
+    )
+    write_manifest(folder, manifest)
+
+
+def _files(folder: Path, *, inside: bool = False) -> list[Artifact]:
+    """What a model or tokenizer is made of, with its hashes."""
+    kinds = (".safetensors", ".json", ".model", ".jinja")
+    found = sorted(file for file in folder.iterdir() if file.suffix in kinds and file.is_file())
+    return [
+        describe_file(file, name=file.name if inside else f"{folder.name}/{file.name}")
+        for file in found
+    ]
+
+
+def _check_sizes(
+    extended: Path, *, num_rows: int, num_old: int, num_new: int, num_added: int
+) -> None:
+    """Each new piece's id must be the number of its row."""
+    if num_old > num_rows:
+        raise ArtifactError(
+            f"{extended}: the base's tokenizer has {num_old} entries, its embedding {num_rows} "
+            "rows: a token was added without a row; use the tokenizer the model was trained with"
+        )
+    if num_new != num_old + num_added:
+        raise ArtifactError(
+            f"{extended}: {num_new} entries are not the base's {num_old} and {num_added} new "
+            "pieces after them; extend the base's tokenizer again"
+        )
+
+
+def check_old_rows(base: Path, grown: Path, num_old: int) -> None:
+    """Prove that every weight of the base is in the grown model, bit for bit.
+
+    Raises:
+        ArtifactError: Names the tensor that is not.
+    """
+    with open_rows(read_tensors(base)) as before, open_rows(read_tensors(grown)) as after:
+        for name, old in before.items():
+            # A tied head may lie in the base's files a second time.
+            new = after[_EMBEDDING if name == _HEAD and name not in after else name]
+            num_rows = matrix_shape(old.shape)[0] if name not in (_EMBEDDING, _HEAD) else num_old
+            for start in range(0, num_rows, old.block_rows):
+                stop = min(start + old.block_rows, num_rows)
+                pair = (one.read(start, stop).view(torch.int32) for one in (old, new))
+                if not torch.equal(*pair):
+                    raise ArtifactError(f"{grown}: {name} is no longer what it was in {base}")

@@ -1,0 +1,1 @@
+"""Whether to extend a vocabulary, and by how much."""

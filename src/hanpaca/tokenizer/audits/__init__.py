@@ -1,0 +1,1 @@
+"""What an extension changed, and what its pieces are worth."""

@@ -1,0 +1,114 @@
+"""Chat templates of a folder, the default one and those with names, and how their turns end."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import TemplateError
+
+from hanpaca.errors import ArtifactError
+from hanpaca.files import read_json, read_text
+
+DEFAULT = "default"
+TEMPLATE_FILE, NAMED_FOLDER = "chat_template.jinja", "additional_chat_templates"
+_PROCESSOR_FILE = "chat_template.json"
+_ENDING = ".jinja"
+_ANSWER = "hanpacaanswer"
+_CONVERSATION = (
+    {"role": "user", "content": "hanpacaquestion"},
+    {"role": "assistant", "content": _ANSWER},
+)
+
+_REFUSALS = (
+    TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a template raises on purpose, and what comes of its faults."""
+
+
+def read_chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """Read what transformers would take: files first, then the configuration.
+
+    Args:
+        folder: Of a tokenizer.
+        config: Its `tokenizer_config.json`.
+
+    Returns:
+        Template by name; `DEFAULT` names the one that is used where none is asked for.
+
+    Raises:
+        ArtifactError: One cannot be read, or is no text.
+    """
+    found = _of_files(folder)
+    if not found:
+        found = _of_setting(config.get("chat_template"), folder / "tokenizer_config.json")
+    processor = folder / _PROCESSOR_FILE
+    if not found and processor.exists():  # not read by transformers' tokenizers, but by llama.cpp's
+        found = _of_setting(read_json(processor).get("chat_template"), processor)
+    return found
+
+
+def end_of_turn(template: str, tokens: Collection[str], names: Mapping[str, str]) -> str | None:
+    """Find the token that a template puts after an answer.
+
+    Args:
+        template: In Jinja's language.
+        tokens: Texts of tokens that may stand there.
+        names: Text of the token of each role, such as "eos".
+
+    Returns:
+        None where no token follows, or the template refuses the conversation tried.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    try:
+        texts, _ = cast(Any, render_jinja_template)(
+            conversations=[[dict(turn) for turn in _CONVERSATION]],
+            chat_template=template,
+            **{f"{role}_token": text for role, text in names.items()},
+        )
+    except _REFUSALS:
+        return None  # it may want other turns, or be broken; who uses it will hear of that
+    _, asked, after = str(texts[0]).rpartition(_ANSWER)
+    after = after.lstrip()
+    ends = [token for token in tokens if token and after.startswith(token)]
+    return max(ends, key=len) if asked and ends else None
+
+
+def _of_files(folder: Path) -> dict[str, str]:
+    found = {}
+    if (folder / TEMPLATE_FILE).exists():
+        found[DEFAULT] = read_text(folder / TEMPLATE_FILE)
+    for file in sorted((folder / NAMED_FOLDER).glob(f"*{_ENDING}")):
+        found[file.name.removesuffix(_ENDING)] = read_text(file)
+    return found
+
+
+def _of_setting(value: object, file: Path) -> dict[str, str]:
+    """One text, or a list of names and texts."""
+    match value:
+        case None | "":
+            return {}
+        case str():
+            return {DEFAULT: value}
+        case list():
+            return dict(_named(one, file) for one in value)
+    raise ArtifactError(
+        f"{file}: chat_template is of type {type(value).__name__}, but should be a text, or a list "
+        "of names and templates"
+    )
+
+
+def _named(entry: object, file: Path) -> tuple[str, str]:
+    match entry:
+        case {"name": str(name), "template": str(template)} if name:
+            return name, template
+    raise ArtifactError(
+        f"{file}: chat_template has the entry {entry!r:.60}, but each should have a name and a "
+        "template, both texts"
+    )

@@ -1,0 +1,1 @@
+"""New pieces that leave the text of other scripts alone."""

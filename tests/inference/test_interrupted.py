@@ -1,0 +1,51 @@
+"""Ctrl-C while many questions are answered, as in an evaluation: it ends at once."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hanpaca.inference.engine import ChatModel
+from tests.support.scripted import ANSWER, scripted_model
+
+
+@pytest.fixture(scope="module")
+def endless(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("endless") / "endless"
+    return scripted_model(pico_base, folder, last="\n")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a terminal: what a shell starts in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    question = [{"role": "user", "content": "问"}]
+    with ChatModel(endless, context_tokens=4096, num_parallel=4, num_threads=1) as model:
+        timer = threading.Timer(1, signal.pthread_kill, (main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            model.answer_many([question] * 4000, max_tokens=4000)
+        interrupted = time.monotonic()
+        after = model.answer_many([question], max_tokens=9)
+    assert time.monotonic() - interrupted < 10
+    assert after[0].text.startswith(ANSWER)
+
+
+def test_a_question_that_is_refused_ends_the_others_too(endless: Path) -> None:
+    question, too_long = ([{"role": "user", "content": text}] for text in ("问", "问" * 3000))
+    with (
+        ChatModel(endless, context_tokens=2048, num_parallel=2, num_threads=1) as model,
+        pytest.raises(Exception, match="too many for a context of"),
+    ):
+        model.answer_many([too_long, *[question] * 4000], max_tokens=2000)

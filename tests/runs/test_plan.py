@@ -1,0 +1,86 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hanpaca.runs.plan import estimate
+from hanpaca.runs.recipe import load_recipe
+from hanpaca.settings import Recipe
+
+RECIPE = """
+name: test
+base: {base}
+data: {{text: [text.txt], replay: [], instructions: [chats.jsonl]}}
+tokenizer: {{num_pieces: 1000}}
+rows: {{untie: {untie}}}
+pretrain: {{num_tokens: {num_tokens}, replay_fraction: 0}}
+sft: {{num_tokens: 1000, replay_fraction: 0}}
+"""
+
+
+def recipe_with(
+    folder: Path, *, base: str = "base", untie: str = "true", num_tokens: int = 10_000
+) -> Recipe:
+    for name in ("text.txt", "chats.jsonl"):
+        (folder / name).touch()
+    file = folder / "recipe.yaml"
+    file.write_text(RECIPE.format(base=base, untie=untie, num_tokens=num_tokens))
+    return load_recipe(file)
+
+
+@pytest.fixture
+def tied(tmp_path: Path) -> Path:
+    config = {"vocab_size": 9_000, "hidden_size": 500, "tie_word_embeddings": True}
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").write_text(json.dumps(config))
+    return tmp_path
+
+
+def test_an_untied_head_is_said_and_sized(tied: Path) -> None:
+    [note] = estimate(recipe_with(tied)).notes
+    assert "adds 10 MB" in note  # 2 bytes x 500 x (9,000 + 1,000)
+    assert estimate(recipe_with(tied, untie="false")).notes == ()
+
+
+def test_a_head_that_is_untied_already_costs_nothing_more(tied: Path) -> None:
+    config = {"vocab_size": 9_000, "hidden_size": 500, "tie_word_embeddings": False}
+    (tied / "base/config.json").write_text(json.dumps(config))
+    assert estimate(recipe_with(tied)).notes == ()
+
+
+def test_where_sizes_are_unknown_the_cost_is_still_said(tied: Path) -> None:
+    missing, note = estimate(recipe_with(tied, base="model.gguf")).notes
+    assert "model.gguf is not here" in missing
+    assert "as large as its embedding" in note
+
+
+def test_more_tokens_take_longer_and_a_larger_base_more_disk(tied: Path) -> None:
+    few = estimate(recipe_with(tied))
+    many = estimate(recipe_with(tied, num_tokens=20_000))
+    assert many.seconds["30-pretrain"] > few.seconds["30-pretrain"]
+    (tied / "base/model.safetensors").write_bytes(bytes(40_000_000))
+    assert estimate(recipe_with(tied)).disk_bytes["20-base"] == pytest.approx(4e7)
+
+
+@pytest.mark.parametrize(
+    ("types", "seconds"),
+    [(("f16",), 0.0125), (("q4_k_m",), 0.25), (("f16", "iq4_xs"), 0.0125 + 5 / 3.6)],
+)
+def test_slow_kinds_of_files_are_known_to_be(
+    types: tuple[str, ...], seconds: float, tied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    with (tied / "base/model.safetensors").open("wb") as stream:
+        stream.truncate(20_000_000)  # ten million weights
+    recipe = recipe_with(tied)
+    gguf = recipe.gguf.model_copy(update={"types": types})
+    found = estimate(recipe.model_copy(update={"gguf": gguf})).seconds["70-gguf"]
+    assert found == pytest.approx(3 + 20e6 / 4e8 + seconds, abs=1e-4)
+
+
+def test_a_plan_names_what_a_run_would_not_find(pico_recipe: Path) -> None:
+    assert not [one for one in estimate(load_recipe(pico_recipe)).notes if "is not here" in one]
+    missing = ["base=path/to/base-model", "data.text=[gone.txt]"]
+    notes = estimate(load_recipe(pico_recipe, missing)).notes
+    assert [note.split(":")[0] for note in notes if "is not here" in note] == ["base", "data.text"]

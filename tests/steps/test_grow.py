@@ -1,0 +1,101 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hanpaca.checkpoints.dtypes import DTYPES
+from hanpaca.checkpoints.model import read_tensors
+from hanpaca.errors import ArtifactError
+from hanpaca.settings import RowsSettings
+from hanpaca.steps.grow import check_old_rows, grow_in
+from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
+
+EMBEDDING = "model.embed_tokens.weight"
+
+
+@pytest.fixture
+def grown(pico_base: Path, tmp_path: Path) -> Path:
+    """The base with two rows more."""
+    folder = Path(shutil.copytree(pico_base, tmp_path / "grown"))
+    return changed(folder, **{EMBEDDING: torch.cat([weight(folder, EMBEDDING), torch.ones(2, 32)])})
+
+
+def weight(folder: Path, name: str) -> torch.Tensor:
+    return load_file(folder / "model.safetensors")[name].clone()
+
+
+def changed(folder: Path, **changes: torch.Tensor) -> Path:
+    file = folder / "model.safetensors"
+    tensors = load_file(file) | {name: new.bfloat16() for name, new in changes.items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+TEXTS = ["白日依山尽，黄河入海流。", "白日放歌须纵酒，千里江陵一日还。"] * 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("num_pieces", [0, 6])
+def test_a_base_of_any_type_grows_and_keeps_its_rows_bit_for_bit(
+    pico_untied: Path, tmp_path: Path, dtype: torch.dtype, num_pieces: int
+) -> None:
+    base = Path(shutil.copytree(pico_untied, tmp_path / "base"))
+    file = base / "model.safetensors"
+    tensors = {name: tensor.to(dtype) * 1.01 for name, tensor in load_file(file).items()}
+    save_file(tensors, file, metadata={"format": "pt"})
+    extended, spellings = base, []
+    if num_pieces:
+        extension = extend_tokenizer(base, TEXTS, num_pieces=num_pieces)
+        extended, spellings = tmp_path / "extended", list(extension.spellings)
+        write_extension(extension, base, extended)
+    (grown := tmp_path / "grown").mkdir()
+    found = grow_in(grown, base, extended, spellings, TEXTS, settings=RowsSettings(), seed=0)
+    assert found["num_new_rows"] == num_pieces
+    assert {DTYPES[one.dtype] for one in read_tensors(grown).values()} == {dtype}
+    for name in (EMBEDDING, "lm_head.weight"):
+        rows = load_file(grown / "model.safetensors")[name]
+        assert len(rows) == found["num_old_rows"] + num_pieces
+        assert torch.equal(rows[: found["num_old_rows"]], tensors[name][: found["num_old_rows"]])
+
+
+@pytest.mark.parametrize(
+    ("spellings", "told"),
+    [([[5, 6]], "are not the base's"), ([], "a token was added without a row")],
+)
+def test_ids_that_are_no_row_numbers_are_refused(
+    spellings: list[list[int]], told: str, pico_untied: Path, tmp_path: Path
+) -> None:
+    base = Path(shutil.copytree(pico_untied, tmp_path / "base"))
+    if not spellings:
+        changed(base, **{name: weight(base, name)[:-1] for name in (EMBEDDING, "lm_head.weight")})
+    (grown := tmp_path / "grown").mkdir()
+    with pytest.raises(ArtifactError, match=told):
+        grow_in(grown, base, base, spellings, TEXTS, settings=RowsSettings(), seed=0)
+
+
+def test_new_rows_are_no_change(pico_base: Path, grown: Path) -> None:
+    check_old_rows(pico_base, grown, 394)
+
+
+@pytest.mark.parametrize("name", [EMBEDDING, "model.layers.1.mlp.up_proj.weight"])
+def test_one_changed_bit_of_an_old_weight_is_found(name: str, pico_base: Path, grown: Path) -> None:
+    flipped = weight(grown, name)
+    flipped[3].view(torch.uint8)[5] ^= 1
+    with pytest.raises(ArtifactError, match=f"{name} is no longer what it was"):
+        check_old_rows(pico_base, changed(grown, **{name: flipped}), 394)
+
+
+def test_a_tied_head_and_old_constants_in_the_bases_files_are_no_change(
+    pico_base: Path, grown: Path, tmp_path: Path
+) -> None:
+    """Some bases hold the tied head twice; conversions of LLaMA 1 hold the rotary frequencies."""
+    base = Path(shutil.copytree(pico_base, tmp_path / "base"))
+    head = weight(base, EMBEDDING)
+    inv_freq = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+    changed(base, **{"lm_head.weight": head, **inv_freq})
+    check_old_rows(base, grown, 394)
+    head[0] += 1
+    with pytest.raises(ArtifactError, match="lm_head"):
+        check_old_rows(changed(base, **{"lm_head.weight": head}), grown, 394)

@@ -1,0 +1,94 @@
+"""benchmarks/extension_long.py: where two curves meet, and training in more than one sitting."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import extension_long
+from benchmarks.extension_arms import Arm, Material
+from benchmarks.extension_long import crossing, meeting, probed, slug, train_long
+
+LENGTHS = [40, 60, 100]
+
+
+def curve(num_pieces: int, points: dict[int, float], *, seconds: float = 2.0) -> dict[str, object]:
+    """An arm's file whose texts all have the same bits per character."""
+    return {
+        "arm": {"num_pieces": num_pieces, "seed": 0, "batch_blocks": 2},
+        "heldout_characters": LENGTHS,
+        "seconds_per_step": seconds,
+        "characters_per_step": 100.0,
+        "points": [
+            {"step": step, "zh": bits, "heldout_bits": [bits * length for length in LENGTHS]}
+            for step, bits in points.items()
+        ],
+    }
+
+
+PLAIN = curve(0, {10: 8.0, 20: 7.5, 40: 7.0, 80: 6.5, 160: 6.0})
+
+
+def test_a_gap_that_closes_between_two_places_is_met_there() -> None:
+    place = crossing(np.array([10.0, 40.0, 160.0]), np.array([1.0, 0.5, -0.5]), 3)
+    assert place == pytest.approx(80.0)
+
+
+def test_a_gap_that_still_falls_is_drawn_on_as_a_line_over_the_logarithm() -> None:
+    place = crossing(np.array([10.0, 20.0, 40.0]), np.array([1.5, 1.0, 0.5]), 3)
+    assert place == pytest.approx(80.0)
+
+
+def test_a_gap_that_grows_is_met_nowhere() -> None:
+    assert crossing(np.array([10.0, 20.0, 40.0]), np.array([0.5, 0.6, 0.7]), 3) is None
+
+
+def test_curves_that_have_not_met_say_so_and_where_they_would() -> None:
+    behind = curve(1000, {10: 9.6, 20: 8.7, 40: 7.8, 80: 6.9})
+    found = meeting(PLAIN, behind, "seconds", seed=0)
+    assert found["met"] is None
+    assert found["share_of_redraws_that_met"] == 0.0
+    assert (found["last_common"], found["gap_there"]) == (160, 0.4)
+    assert found["met_or_drawn_on"] == 320.0  # .4 of a bit at .4 a doubling, from 160 seconds
+    assert found["interval"] == [320.0, 320.0]  # all texts are alike, so redraws are too
+
+
+def test_curves_that_met_say_where() -> None:
+    ahead = curve(1000, {10: 9.0, 20: 8.0, 40: 7.0, 80: 6.2})
+    found = meeting(PLAIN, ahead, "seconds", seed=0)
+    assert found["met"] == found["met_or_drawn_on"] == 80.0
+    assert found["share_of_redraws_that_met"] == 1.0
+
+
+def test_seconds_count_what_a_step_of_each_arm_takes() -> None:
+    slower = curve(1000, {10: 8.5, 20: 8.0, 40: 7.5}, seconds=4.0)
+    # Twice the seconds of a step: after 40 of its steps the plain arm has done 80.
+    assert meeting(PLAIN, slower, "seconds", seed=0)["gap_there"] == 1.0
+
+
+def test_probes_lie_evenly_on_the_logarithm_of_the_steps() -> None:
+    assert [step for step in range(4_097) if probed(step)] == [
+        *(10, 20, 40, 80, 120, 160, 240, 320, 480, 640, 960, 1280, 1920, 2560, 3840)
+    ]
+
+
+def test_an_arm_in_two_sittings_is_the_arm_in_one(
+    pico_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = [f"{number}号山中有水，水中有山，山水相逢在{number}月。" for number in range(120)]
+    english = [f"The river number {number} runs to the sea." for number in range(60)]
+    material = Material(pico_base, text, english, text[:6], english[:6])
+    arm = Arm(8, rotated=True, shared_updates=True, output_row_learning_rate=1e-3)
+    monkeypatch.setattr(extension_long, "MOST_STEPS", 4)
+    monkeypatch.setattr(extension_long, "RESULTS", tmp_path)
+    found = []
+    for name, sittings in (("one", [4]), ("two", [2, 4])):
+        for num_steps in sittings:
+            train_long(material, arm, tmp_path / name, num_steps)
+        found.append(json.loads((tmp_path / f"{slug(arm)}.json").read_text()))
+    one, two = found
+    assert [point["step"] for point in one["points"]] == [4]
+    assert [point["step"] for point in two["points"]] == [2, 4]
+    assert two["points"][-1] == one["points"][-1]
+    assert two["points"][0]["zh"] > two["points"][-1]["zh"]
