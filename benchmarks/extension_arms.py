@@ -45,11 +45,11 @@ from hanpaca.model.new_rows import (
 )
 from hanpaca.model.score import negative_log_likelihoods
 from hanpaca.runs.base import resolve_base
-from hanpaca.runs.recipe import load_recipe
+from hanpaca.runs.recipe import load_recipe, packaged_recipes
 from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
 from hanpaca.training.blocks import Cutting, text_tokens
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "quickstart.yaml"
+RECIPE = packaged_recipes()["quickstart"]
 WARMUP_STEPS = 4
 SHORT = 40
 HELDOUT_CHARACTERS, ENGLISH_CHARACTERS = 3_000, 4_000

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,14 @@ for _ended_by in (signal.SIGINT, signal.SIGHUP):
 # How long an example takes says more of the machine's other work than of the code.
 settings.register_profile("hanpaca", deadline=None)
 settings.load_profile("hanpaca")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that at the end no core waits for the other's last."""
+    slow: Counter[Path] = Counter(
+        item.path for item in items if item.get_closest_marker("slow") is not None
+    )
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True, scope="session")

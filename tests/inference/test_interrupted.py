@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hanpaca.errors import DataError
 from hanpaca.inference.engine import ChatModel
 from tests.support.scripted import ANSWER, scripted_model
 
@@ -43,9 +44,9 @@ def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
 
 
 def test_a_question_that_is_refused_ends_the_others_too(endless: Path) -> None:
-    question, too_long = ([{"role": "user", "content": text}] for text in ("问", "问" * 3000))
+    question, broken = ([{"role": "user", "content": text}] for text in ("问", "\ud800"))
     with (
         ChatModel(endless, context_tokens=2048, num_parallel=2, num_threads=1) as model,
-        pytest.raises(Exception, match="too many for a context of"),
+        pytest.raises(DataError, match="surrogate"),
     ):
-        model.answer_many([too_long, *[question] * 4000], max_tokens=2000)
+        model.answer_many([broken, *[question] * 4000], max_tokens=2000)

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from hanpaca.errors import RecipeError, ResourceError
-from hanpaca.runs.recipe import load_recipe, packaged_recipes
+from hanpaca.runs.recipe import load_recipe
 from hanpaca.runs.recipe_pages import recipe_reference, recipe_template
 from hanpaca.settings import Recipe
 
@@ -105,11 +105,6 @@ def test_the_commented_template_is_a_recipe(tmp_path: Path) -> None:
     assert isinstance(load_recipe(write(tmp_path, text)), Recipe)
     assert text.count("#") > 20
     assert yaml.safe_load(text)["name"]
-
-
-def test_the_recipes_of_the_project_are_those_of_the_package() -> None:
-    recipes = {path.stem for path in (Path(__file__).parents[2] / "recipes").glob("*.yaml")}
-    assert recipes == {name for name in packaged_recipes() if "/" not in name}
 
 
 def test_the_reference_page_is_up_to_date() -> None:
