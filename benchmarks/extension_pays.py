@@ -92,7 +92,16 @@ LEVERS = (
     Arm(1000, rotated=True, own=0.7),
 )
 """One at a time; `--levers`."""
-LONG_ARMS = (Arm(0), Arm(1000), Arm(0, seed=1), Arm(1000, seed=1))
+LONG_ARMS = (
+    Arm(0),
+    Arm(1000),
+    Arm(0, seed=1),
+    Arm(1000, seed=1),
+    Arm(1000, shared_updates=True),
+    Arm(1000, shared_updates=True, rotated=True),
+    Arm(500, shared_updates=True),
+    Arm(1000, shared_updates=True, glosses="both"),
+)
 LONG_HELP = "an arm for hours, by number: " + "; ".join(
     f"{number} is {arm.name}" for number, arm in enumerate(LONG_ARMS)
 )
