@@ -42,6 +42,8 @@ class Answering:
 
     ask: AskedModel
     ground: Ground
+    room: int = 1
+    """Tokens kept for the answer as long as there is a passage that can be left out."""
     found: Callable[[Sequence[dict[str, Any]]], object] = _nobody
     """Told the sources that the model gets, before it says anything."""
     left_out: Callable[[int, PromptTooLong], object] = _nobody
@@ -60,7 +62,8 @@ class Answering:
         prompts = list(found.prompts)
         while True:
             prompt = {"role": "user", "content": prompts.pop(0)}
-            pieces = self.ask([*messages[:-1], prompt], sampling, least_room)
+            room = max(least_room, self.room) if prompts else least_room
+            pieces = self.ask([*messages[:-1], prompt], sampling, room)
             try:
                 first = next(pieces)
             except StopIteration as end:

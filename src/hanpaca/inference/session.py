@@ -138,7 +138,7 @@ class Session:
         while True:
             seen = [*self._opening(), *self.messages[self.num_left_out :], question]
             last = self.num_left_out >= len(self.messages)
-            room = 1 if last else self._least_room()
+            room = 1 if last else self.least_room
             pieces = self.ask_model(seen, self._sampling(), room)
             try:
                 first = next(pieces)
@@ -161,7 +161,9 @@ class Session:
         seed = (self.sampling.seed + self._num_retries) % MAX_SEED
         return replace(self.sampling, seed=seed)
 
-    def _least_room(self) -> int:
+    @property
+    def least_room(self) -> int:
+        """Tokens kept for an answer as long as something older can be left out."""
         return max(1, min(self.sampling.max_tokens, self.context_tokens // 4))
 
     def _say_what_is_left_out(self, num_turns: int) -> None:

@@ -208,7 +208,10 @@ class Half:
             with models.at_work(self.name) as self.session.ask_model:
                 if models.documents:
                     self.session.ask_model = Answering(
-                        self.session.ask_model, models.documents.grounding, self._found
+                        self.session.ask_model,
+                        models.documents.grounding,
+                        self.session.least_room,
+                        self._found,
                     )
                 yield from self._write(ask(self.session))
         except HanpacaError as error:
