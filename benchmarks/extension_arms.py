@@ -16,13 +16,16 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.extension_levers import (
     SAMPLE_TEXTS,
+    FlooredAdam,
     Shared,
     calibrated,
     hidden_states,
+    language_directions,
     mixture_of_characters,
     move_output_rows,
     own_rows,
     principal_axes,
+    twin_rows,
     with_glosses,
 )
 from hanpaca.data.jsonl import read_texts
@@ -84,6 +87,12 @@ class Arm:
     """Whether an input row and its output row start apart and move together."""
     glosses: Literal["none", "input", "both"] = "none"
     """Which rows start from the English glosses of their pieces."""
+    twins: bool = False
+    """Whether both rows of a piece start as those of an English word."""
+    twin_words: Literal["glosses", "any"] = "glosses"
+    """Which: translations where there are some, or any."""
+    floored: bool = False
+    """Whether Adam expects of each row what its share of the text promises."""
     own: float = 0.0
     """How much both rows of a piece get that only it has, of a usual row's length."""
 
@@ -143,7 +152,7 @@ def start_rows(
 ) -> tuple[Tensor, Tensor]:
     """Input and output rows of the new pieces before training."""
     old, new = load_tokenizer(material.base), load_tokenizer(folder)
-    head = model.lm_head.weight.detach()
+    head = model.lm_head.weight.detach().float()
     input_rows, output_rows = mean_rows(head, spellings), mean_rows(head, spellings)
     texts = material.text[:5_000]
     if arm.method == "first_piece":
@@ -172,6 +181,17 @@ def start_rows(
     if arm.glosses != "none" and material.cedict:
         input_rows, output_rows = with_glosses(
             (input_rows, output_rows), (old, new), head, material.cedict, both=arm.glosses == "both"
+        )
+    if arm.twins:
+        pieces = [str(new.decode([number])) for number in range(len(old), len(new))]
+        input_rows = twin_rows(
+            pieces, old, head, material.cedict if arm.twin_words == "glosses" else None
+        )
+        raised_d, old_d = language_directions(
+            model, old, texts[:SAMPLE_TEXTS], material.replay[:SAMPLE_TEXTS]
+        )
+        output_rows = calibrated(
+            model, (old, new), spellings, input_rows - 8 * old_d, texts, direction_d=raised_d
         )
     if arm.own:
         own = arm.own * own_rows(head, len(spellings))
@@ -215,6 +235,14 @@ def prepared(material: Material, arm: Arm, folder: Path) -> CausalLM:
             parametrize.register_parametrization(module, "new_rows", Shared(mixture))
     if arm.rotated or arm.shared_updates:
         move_output_rows(model, axes, with_input=arm.shared_updates)
+    if arm.floored:
+        first_id = len(load_tokenizer(material.base))
+        ids = _encoded(load_tokenizer(folder), material.text[:5_000])
+        counts = Counter(i for one in ids for i in one if i >= first_id)
+        shares_n = torch.tensor([counts[first_id + n] + 0.5 for n in range(len(spellings))])
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad and "new_rows" in name:
+                parameter.shares_n = shares_n / shares_n.sum()  # type: ignore[attr-defined]
     use_grouped_attention(model)
     return model
 
@@ -245,6 +273,8 @@ def optimizer_of(model: CausalLM, arm: Arm) -> torch.optim.AdamW:
             kind = "factors" if "new_rows" not in name else "out" if "lm_head" in name else "in"
             parts[kind].append(parameter)
     groups = [{"params": parts[kind], "peak": rates[kind]} for kind in rates if parts[kind]]
+    if arm.floored:
+        return FlooredAdam(groups, lr=0.0, weight_decay=0.0, betas=(0.9, 0.99))
     return torch.optim.AdamW(groups, lr=0.0, weight_decay=0.0, betas=(0.9, 0.99), fused=True)
 
 

@@ -82,12 +82,44 @@ class Moved(nn.Module):
 def move_output_rows(model: CausalLM, axes_dd: Tensor | None, *, with_input: bool) -> None:
     """Give output rows axes of their own, and with the input rows the same parameters."""
     embedding, head = model.model.embed_tokens, model.lm_head
-    for module, axes in ((embedding, None), (head, axes_dd)):
+    for module, axes in ((embedding, axes_dd if with_input else None), (head, axes_dd)):
         rows = module.new_rows.detach().clone()
         parametrize.register_parametrization(module, "new_rows", Moved(rows, axes))
     if with_input:
         moved = embedding.parametrizations.new_rows.original
         head.parametrizations.new_rows.original = moved
+
+
+class FlooredAdam(torch.optim.AdamW):
+    """Adam whose second moment of a row is at least what its share of the text leads to expect.
+
+    A row that was not seen yet has tiny gradients of one sign; Adam makes full steps of them.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step; what has an attribute `shares_n` has rows."""
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"] = torch.zeros_like(parameter)
+                    state["exp_avg_sq"] = torch.zeros_like(parameter)
+                gradient = parameter.grad
+                state["step"] += 1
+                state["exp_avg"].lerp_(gradient, 1 - beta1)
+                state["exp_avg_sq"].lerp_(gradient.square(), 1 - beta2)
+                count = float(state["step"])
+                mean = state["exp_avg"] / (1 - beta1**count)
+                square = state["exp_avg_sq"] / (1 - beta2**count)
+                shares_n = getattr(parameter, "shares_n", None)
+                if shares_n is not None:
+                    # per axis: energy of the axis over all rows, given to rows by their shares
+                    floor = square.sum(dim=0, keepdim=True) * shares_n[:, None]
+                    square = torch.maximum(square, floor)
+                parameter.addcdiv_(mean, square.sqrt() + 1e-8, value=-group["lr"])
 
 
 def principal_axes(hidden_td: Tensor, whitened: float) -> Tensor:
@@ -119,7 +151,7 @@ def hidden_states(
             )[0][0]
             for text in texts
         ]
-    ).clone()
+    ).float()
 
 
 def gloss_rows(
@@ -178,6 +210,52 @@ def with_glosses(
     return input_nd, torch.where(has_n1 > 0, both_nd, output_nd + 0.5 * own_nd)
 
 
+def twin_rows(
+    pieces: Sequence[str], tokenizer: PreTrainedTokenizerFast, table_vd: Tensor, cedict: Path | None
+) -> Tensor:
+    """For each piece the row of an English word of its own, if it can be one that translates it."""
+    glosses = _read_glosses(cedict) if cedict else {}
+    taken: set[int] = set()
+    words = [
+        number
+        for text, number in tokenizer.get_vocab().items()
+        if re.fullmatch(r"\u0120[a-z]{4,}", text)
+    ]
+    spare = iter(sorted(words)[2_000:])
+    twins = []
+    for piece in pieces:
+        found = _glosses_of(piece, glosses, 6) + [
+            gloss for character in piece for gloss in _glosses_of(character, glosses, 3)
+        ]
+        spelled = [tokenizer.encode(gloss, add_special_tokens=False) for gloss in found]
+        wanted = [ids[0] for ids in spelled if len(ids) == 1] + [ids[-1] for ids in spelled]
+        free = [number for number in wanted if number not in taken]
+        twin = free[0] if free else next(number for number in spare if number not in taken)
+        taken.add(twin)
+        twins.append(twin)
+    return table_vd[twins].clone()
+
+
+def language_directions(
+    model: CausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    new_texts: Sequence[str],
+    old_texts: Sequence[str],
+) -> tuple[Tensor, Tensor]:
+    """What to add to an output row to raise it by one in one language and leave it in the other.
+
+    Ridge regression on what the head reads: (hidden,) for the new language, and for the old.
+    """
+    new_td = hidden_states(model, tokenizer, new_texts)
+    old_td = hidden_states(model, tokenizer, old_texts)
+    share_new, share_old = new_td / len(new_td) ** 0.5, old_td / len(old_td) ** 0.5
+    moment_dd = (share_new.t() @ share_new + share_old.t() @ share_old).double()
+    moment_dd += torch.eye(len(moment_dd)) * moment_dd.diagonal().mean() * 1e-3
+    means = torch.stack([new_td.mean(dim=0), old_td.mean(dim=0)], dim=1).double()
+    found = torch.linalg.solve(moment_dd, means).float()
+    return found[:, 0].clone(), found[:, 1].clone()
+
+
 def own_rows(table_vd: Tensor, number: int) -> Tensor:
     """Drawn like the base's rows and as long as a usual one: a model can copy what it can tell."""
     return _usual_length(normal_rows(table_vd, number, seed=1), table_vd)
@@ -192,8 +270,9 @@ def calibrated(
     texts: Sequence[str],
     *,
     rounds: int = 8,
+    direction_d: Tensor | None = None,
 ) -> Tensor:
-    """Shift output rows along the mean hidden state, towards each piece's share of the text."""
+    """Shift output rows along the mean hidden state, or `direction_d`, to shares of the text."""
     old, new = tokenizers
     hidden_td = hidden_states(model, old, texts[:SAMPLE_TEXTS])
     read, place = [], 0
@@ -206,9 +285,10 @@ def calibrated(
     counts = Counter(i for text in texts for i in new.encode(text, add_special_tokens=False))
     wanted_n = torch.tensor([counts[len(old) + n] + 0.5 for n in range(len(spellings))])
     wanted_n /= sum(counts.values())
-    mean_d = read_td.mean(dim=0)
-    direction_d = mean_d / mean_d.square().sum()
-    old_t = torch.logsumexp(read_td @ model.lm_head.weight[: len(old)].t(), dim=1)
+    if direction_d is None:
+        mean_d = read_td.mean(dim=0)
+        direction_d = mean_d / mean_d.square().sum()
+    old_t = torch.logsumexp(read_td @ model.lm_head.weight[: len(old)].float().t(), dim=1)
     for _ in range(rounds):
         scores_tn = read_td @ output_nd.t()
         total_t = torch.logaddexp(old_t, torch.logsumexp(scores_tn, dim=1))

@@ -101,6 +101,19 @@ LONG_ARMS = (
     Arm(1000, shared_updates=True, rotated=True),
     Arm(500, shared_updates=True),
     Arm(1000, shared_updates=True, glosses="both"),
+    Arm(1000, glosses="both"),
+    Arm(1000, rotated=True, glosses="both"),
+    Arm(1000, rotated=True, shared_updates=True, glosses="both"),
+    Arm(500, rotated=True),
+    Arm(250, rotated=True),
+    Arm(1000, rotated=True),
+    Arm(1000, twins=True),
+    Arm(1000, twins=True, shared_updates=True),
+    Arm(1000, twins=True, shared_updates=True, rotated=True),
+    Arm(1000, rotated=True, floored=True),
+    Arm(1000, twins=True, shared_updates=True, rotated=True, floored=True),
+    Arm(1000, twins=True, twin_words="any", shared_updates=True, rotated=True),
+    Arm(500, twins=True, twin_words="any", shared_updates=True, rotated=True),
 )
 LONG_HELP = "an arm for hours, by number: " + "; ".join(
     f"{number} is {arm.name}" for number, arm in enumerate(LONG_ARMS)

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from benchmarks import extension_long
 from benchmarks.extension_arms import Arm, Material
+from benchmarks.extension_levers import FlooredAdam, twin_rows
 from benchmarks.extension_long import crossing, meeting, probed, slug, train_long
+from hanpaca.model.load import load_tokenizer
 
 LENGTHS = [40, 60, 100]
 
@@ -92,3 +96,49 @@ def test_an_arm_in_two_sittings_is_the_arm_in_one(
     assert [point["step"] for point in two["points"]] == [2, 4]
     assert two["points"][-1] == one["points"][-1]
     assert two["points"][0]["zh"] > two["points"][-1]["zh"]
+
+
+def test_twins_are_the_rows_of_different_words_of_the_glosses(
+    pico_base: Path, tmp_path: Path
+) -> None:
+    cedict = tmp_path / "cedict.txt"
+    lines = ["山 山 [shan1] /mountain/hill/", "水 水 [shui3] /water/river/"]
+    cedict.write_text("\n".join(lines), encoding="utf-8")
+    tokenizer = load_tokenizer(pico_base)
+    numbers = torch.arange(len(tokenizer), dtype=torch.float32)[:, None]
+    twins = [int(one) for one in twin_rows(["山", "水", "山水"], tokenizer, numbers, cedict)]
+    assert len(set(twins)) == 3
+    for twin, glosses in zip(twins, (" mountain hill", " water river"), strict=False):
+        parts = [
+            i
+            for word in glosses.split()
+            for i in tokenizer.encode(f" {word}", add_special_tokens=False)
+        ]
+        assert twin in parts
+
+
+def test_a_floor_of_no_share_is_adam() -> None:
+    torch.manual_seed(0)
+    ours, theirs = (nn.Parameter(torch.ones(3, 4)) for _ in range(2))
+    ours.shares_n = torch.zeros(3)  # type: ignore[attr-defined]
+    optimizers = (
+        FlooredAdam([ours], lr=1e-2, weight_decay=0.0, betas=(0.9, 0.99)),
+        torch.optim.AdamW([theirs], lr=1e-2, weight_decay=0.0, betas=(0.9, 0.99)),
+    )
+    for _ in range(5):
+        gradient = torch.randn(3, 4)
+        for parameter, optimizer in zip((ours, theirs), optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_rows_are_held_back_until_their_share_is_seen() -> None:
+    parameter = nn.Parameter(torch.zeros(2, 1))
+    parameter.shares_n = torch.tensor([0.5, 0.5])  # type: ignore[attr-defined]
+    optimizer = FlooredAdam([parameter], lr=1.0, weight_decay=0.0, betas=(0.9, 0.99))
+    parameter.grad = torch.tensor([[1.0], [1e-3]])
+    optimizer.step()
+    seen, unseen = parameter.detach()[:, 0].abs().tolist()
+    assert seen == pytest.approx(1.0, rel=1e-3)
+    assert unseen < 2e-3
