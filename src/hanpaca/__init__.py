@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from hanpaca.steps.write_gguf_adapter import write_gguf_adapter
     from hanpaca.tokenizer.tokenizer import Tokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "AskSettings",
     "Chat",
