@@ -17,7 +17,7 @@ ROW = {"question": "1 + 1?", "choices": ["2", "3", "4", "5"], "answer": 0}
 
 def rows(path: Path, *some: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(json.dumps(one, ensure_ascii=False) for one in some))
+    path.write_text("\n".join(json.dumps(one) for one in some))
     return path
 
 
@@ -140,6 +140,7 @@ def test_agieval_and_own_files(tmp_path: Path) -> None:
         ({"answer": ["A", "B"]}, "the answer \\['A', 'B'\\]"),
         ({"answer": None}, "no answer"),
         ({"question": "  "}, "question is empty"),
+        ({"question": "\ud800?"}, "question holds half a surrogate pair"),
     ],
 )
 def test_a_row_with_a_fault_is_named(tmp_path: Path, change: dict[str, object], told: str) -> None:
@@ -150,6 +151,21 @@ def test_a_row_with_a_fault_is_named(tmp_path: Path, change: dict[str, object], 
     assert len(found.questions) == 1
     assert "1 rows left out" in found.notes[0]
     assert "own.jsonl:2" in found.notes[0]
+
+
+@pytest.mark.parametrize("answer", ["b", " B ", "(B)", "B.", "B、", "（B）"])
+def test_a_letter_may_have_signs_around_it(tmp_path: Path, answer: str) -> None:
+    found = read_questions(rows(tmp_path / "own.jsonl", {**ROW, "answer": answer}))
+    assert found.questions[0].answer == 1
+
+
+@pytest.mark.parametrize(("sign", "name"), [(";", "semicolons"), ("\t", "tabs")])
+def test_cells_that_are_not_separated_by_commas_are_told(
+    tmp_path: Path, sign: str, name: str
+) -> None:
+    lines = "question,A,B,C,D,answer\n问,甲,乙,丙,丁,A\n".replace(",", sign)
+    with pytest.raises(DataError, match=rf"own.csv:1: cells are separated by {name}"):
+        read_questions(text(tmp_path / "own.csv", lines))
 
 
 def test_three_and_seven_options_are_right_in_own_files_and_faults_in_published_sets(

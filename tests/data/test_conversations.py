@@ -64,7 +64,7 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"instruction": "x", "output": "y"}\n{oops\n')
     with pytest.raises(DataError, match=r"a\.jsonl:2: not JSON"):
         list(read_conversations([tmp_path / "a.jsonl"]))
-    with pytest.raises(DataError, match="a list of conversations is needed, not dict"):
+    with pytest.raises(DataError, match="a list of rows is needed, not dict"):
         list(read_conversations([write(tmp_path / "b.json", {})]))
 
 
@@ -89,7 +89,7 @@ def test_unicode_line_ends_inside_a_text_end_no_line(suffix: str, tmp_path: Path
     ("name", "content", "message"),
     [
         ("a.json", b"", "not JSON"),
-        ("a.json", b"{}", "a list of conversations is needed, not dict"),
+        ("a.json", b"{}", "a list of rows is needed, not dict"),
         ("a.json", b"[" * 100_000, "nested too deeply"),
         ("a.jsonl", b"{}\n" + b"[" * 100_000, "a.jsonl:1: found nothing"),
         ("a.jsonl", b"\n\n[1]", "a.jsonl:1: an object is needed, not int"),

@@ -13,6 +13,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from hanpaca.cli.columns import ShownColumn, fits, fitted
 from hanpaca.cli.words import word
 from hanpaca.progress import Progress, Tell
 
@@ -149,16 +150,34 @@ def megabytes(num_bytes: float) -> str:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> None:
     """Print a table on stdout; numbers to the right, coloured text to the left.
 
-    Its header is said in the language that the user reads.
+    Its header is said in the language that the user reads. One that is wider than the terminal
+    becomes several; see `hanpaca.cli.columns`.
     """
-    table = Table(*map(word, header))
-    for number in range(1, len(header)):
-        coloured = any(isinstance(row[number], Text) for row in rows)
-        table.columns[number].justify = "left" if coloured else "right"
-    for row in rows:
-        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
     console = results if sys.stdout.isatty() else Console(width=120, highlight=False)
-    console.print(table)
+    cells = list(zip(*rows, strict=True)) or [()] * len(header)
+    columns = [ShownColumn(word(title), each) for title, each in zip(header, cells, strict=True)]
+    found = fitted(columns, console.width)
+    for part in found.parts:
+        console.print(_drawn(part, console.width))
+    if found.same:
+        told = ", ".join(f"{one.title} {one.same}" for one in found.same)
+        console.print(word(f"The same in every row: {told}"), markup=False, soft_wrap=True)
+
+
+def _drawn(columns: Sequence[ShownColumn], width: int) -> Table:
+    table = Table()
+    whole = fits(columns, width)
+    for number, column in enumerate(columns):
+        coloured = any(isinstance(cell, Text) for cell in column.cells)
+        table.add_column(
+            column.title,
+            justify="left" if coloured or not number else "right",
+            overflow="fold",
+            no_wrap=whole and number > 0 and column.natural == column.least,
+        )
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(escape(cell) if isinstance(cell, str) else cell for cell in row))
+    return table
 
 
 def print_notes(notes: Iterable[str]) -> None:

@@ -92,7 +92,7 @@ def _no_list(start: str, more: str, path: Path) -> DataError:
     found = {} if more and start.startswith("{") else parse_row(start, str(path))
     if isinstance(found, DataError):
         return found
-    return DataError(f"{path}: a list of conversations is needed, not {type(found).__name__}")
+    return DataError(f"{path}: a list of rows is needed, not {type(found).__name__}")
 
 
 def _csv_rows(file: TextFile, encoding: str) -> Iterator[tuple[str, Any]]:

@@ -183,7 +183,7 @@ def _answer(tree: Mapping[str, Any], number: int, place: str) -> int:
     if given is None or given == "":
         raise _fault(place, "no answer; those of a test split are often not published: take `val`")
     if isinstance(given, str):
-        letter = given.strip().upper().strip("()")
+        letter = given.strip().upper().strip("().、．（）")
         at = LETTERS.find(letter) if len(letter) == 1 else -1
     else:
         at = given if isinstance(given, int) and not isinstance(given, bool) else -1
@@ -199,6 +199,8 @@ def _text(value: object, place: str, what: str) -> str:
         raise _fault(place, f"{what} is missing" if value is None else f"{what} is no text")
     if not value.strip():
         raise _fault(place, f"{what} is empty")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise _fault(place, f"{what} holds half a surrogate pair, which is no character")
     return value.strip()
 
 

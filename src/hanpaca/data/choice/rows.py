@@ -13,6 +13,7 @@ from hanpaca.errors import DataError
 
 _LEAST_CELLS = 4
 """Of a row: question, two options, answer."""
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs"}
 
 
 def question_rows(path: Path, *, encoding: str) -> Iterator[tuple[str, Any]]:
@@ -42,11 +43,19 @@ def _csv_rows(path: Path, encoding: str) -> Iterator[tuple[str, Any]]:
         if not any(cell.strip() for cell in cells):
             continue
         if header is None:
+            _check_commas(cells, place)
             if {cell.strip().lower() for cell in cells} & {"question", "answer"}:
                 header = cells
                 continue
             header = _positions(cells)
         yield place, _row(cells, header, place)
+
+
+def _check_commas(cells: list[str], place: str) -> None:
+    """A first row that is one cell, of what another program takes for several."""
+    for sign, name in _OTHER_SEPARATORS.items():
+        if len(cells) == 1 and cells[0].count(sign) >= _LEAST_CELLS - 1:
+            raise DataError(f"{place}: cells are separated by {name}", "save it with commas")
 
 
 def _positions(cells: list[str]) -> list[str]:
