@@ -1,7 +1,9 @@
 """The folder that is given away holds together."""
 
+import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from typer.testing import CliRunner
 
 from hanpaca.cli import app
-from hanpaca.errors import ArtifactError
+from hanpaca.errors import ArtifactError, RecipeError
 from hanpaca.evals.results import write_results
 from hanpaca.files import Artifact
 from hanpaca.manifests import Manifest, write_manifest
@@ -69,8 +71,7 @@ def test_one_file_and_a_runs_folder_can_be_given(files: Path, tmp_path: Path) ->
         assert 'SYSTEM """Kurz."""' in (output / "Modelfile").read_text(encoding="utf-8")
 
 
-def test_the_card_of_a_run_has_its_numbers_in_the_hubs_form(files: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def evaluated_run(files: Path, run: Path) -> Path:
     for name in ("05-data", "70-gguf", "80-eval"):
         (run / name).mkdir(parents=True)
     shutil.copyfile(files / "pico.f16.gguf", run / "70-gguf/own.f16.gguf")
@@ -81,6 +82,11 @@ def test_the_card_of_a_run_has_its_numbers_in_the_hubs_form(files: Path, tmp_pat
         run / "05-data",
         Manifest("05-data", 2, "key", config, given, (), {}, {}, "2026-01-01", 1.0),
     )
+    return run
+
+
+def test_the_card_of_a_run_has_its_numbers_in_the_hubs_form(files: Path, tmp_path: Path) -> None:
+    run = evaluated_run(files, tmp_path / "run")
     text = model_card(run, name="Own", base_models=["org/base"])
     card = ModelCard(text)
     data = card.data
@@ -103,6 +109,29 @@ def test_the_card_of_a_run_has_its_numbers_in_the_hubs_form(files: Path, tmp_pat
     assert "| stage 05-data | `key` |" in body
     export(run, tmp_path / "Own", base_models=["org/base"])
     assert (tmp_path / "Own/README.md").read_text(encoding="utf-8") == text
+
+
+def test_a_chinese_card_says_the_same_as_the_english_one(files: Path, tmp_path: Path) -> None:
+    run = evaluated_run(files, tmp_path / "run")
+    call = ["gguf", "export", str(run), "--base-model", "org/base"]
+    found = {}
+    for lang in ("en", "zh"):
+        output = tmp_path / lang / "Own"
+        done = CliRunner().invoke(app, [*call, "-o", str(output), "--lang", lang])
+        assert done.exit_code == 0, done.output
+        _, front, body = (output / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+        numbers = Counter(re.findall(r"\d+(?:[.,]\d+)*", body))
+        found[lang] = (front, numbers, len(re.findall("^#+ ", body, re.MULTILINE)), body)
+    assert found["zh"][:3] == found["en"][:3]
+    body = found["zh"][3]
+    assert "org/base，由 hanpaca 学会中文" in body
+    assert "| 模型 | 中文 词元/字符 | 中文 比特/字符 | 95 % |" in body
+    assert "- 达成: 留出中文的每字符比特数下降了" in body
+    assert "| 阶段 05-data | `key` |" in body
+    known = set(re.findall("^## (.*)$", body, re.MULTILINE))
+    assert known == {"使用", "数字", "局限", "数据", "许可", "来源"}
+    with pytest.raises(RecipeError, match="no page is written in 'fr'"):
+        model_card(run, lang="fr")
 
 
 def test_a_folder_without_files_leaves_nothing(pico_base: Path, tmp_path: Path) -> None:

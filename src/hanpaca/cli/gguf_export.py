@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 from hanpaca.cli.display import errors
+from hanpaca.cli.pages import Lang
+from hanpaca.cli.words import speak_as
+from hanpaca.report.wording import ENGLISH
 
 
 def export(
@@ -18,6 +21,7 @@ def export(
     language: Annotated[list[str] | None, typer.Option(help="Tag, such as ko; repeatable.")] = None,
     base_model: Annotated[list[str] | None, typer.Option(help="Hub id; repeatable.")] = None,
     system: Annotated[str | None, typer.Option(help="System prompt for Ollama.")] = None,
+    lang: Lang = ENGLISH,
 ) -> None:
     """Put GGUF files, an Ollama Modelfile, a model card and checksums into one folder."""
     from hanpaca.steps.export import export as work
@@ -30,6 +34,7 @@ def export(
         languages=language or (),
         base_models=base_model or (),
         system=system,
+        lang=speak_as(lang),
     )
     if report.template is None:
         errors.print("Note: the chat template is none that is known; the Modelfile has no TEMPLATE")

@@ -14,6 +14,7 @@ from hanpaca.evals.results import BITS, RunResult
 from hanpaca.evals.tasks.languages import language_name
 from hanpaca.report.run_page import goal_sentence
 from hanpaca.report.table import result_rows, task_rows
+from hanpaca.report.wording import ENGLISH, Word, words_of
 
 _HOW = (
     "Bits per character compare models with different tokenizers; lower is better. Brackets are "
@@ -49,8 +50,9 @@ class CardFacts:
     """What it learned from, a line each."""
 
 
-def card_text(facts: CardFacts) -> str:
-    """The file's text: front matter, then what a person wants to know."""
+def card_text(facts: CardFacts, *, lang: str = ENGLISH) -> str:
+    """The file's text: front matter, then, in `lang`, what a person wants to know."""
+    word = words_of(lang)
     environment = Environment(
         loader=PackageLoader("hanpaca.report"),
         autoescape=False,  # Markdown
@@ -71,17 +73,18 @@ def card_text(facts: CardFacts) -> str:
         front=yaml.safe_dump(known, allow_unicode=True, sort_keys=False),
         name=facts.name,
         tag="-".join(facts.name.lower().split()),
-        intro=_intro(facts),
+        word=word,
+        intro=word(_intro(facts)),
         files=[(name, f"{size / 1e6:,.0f}") for name, size in facts.files.items()],
-        told=facts.chat_format,
+        told=word(facts.chat_format),
         chosen=facts.chosen,
-        tables=list(_tables(facts.results)) if facts.results else [],
-        goals=_goals(facts.results),
-        how=_HOW,
-        limits=_limits(facts.results),
+        tables=list(_tables(facts.results, word)) if facts.results else [],
+        goals=_goals(facts.results, word),
+        how=word(_HOW),
+        limits=[word(limit) for limit in _limits(facts.results)],
         data=facts.data,
-        licence=_licence(facts),
-        origin=facts.origin,
+        licence=_licence(facts, word),
+        origin=[(word(what), value) for what, value in facts.origin],
     )
 
 
@@ -128,22 +131,28 @@ def _index(facts: CardFacts) -> list[dict[str, Any]]:
     return [{"name": facts.name, "results": results}] if results else []
 
 
-def _tables(results: RunResult) -> Iterator[tuple[str, str]]:
+def _tables(results: RunResult, word: Word) -> Iterator[tuple[str, str]]:
     if results.languages:
-        yield "", markdown(*result_rows(results, intervals=True))
+        header, rows = result_rows(results, intervals=True)
+        yield "", markdown([word(cell) for cell in header], rows)
     for task in results.tasks:
-        yield f"{task.name}, {task.how}:", markdown(*task_rows(task))
+        header, rows = task_rows(task, word)
+        yield f"{word(task.name)}, {task.how}:", markdown([word(cell) for cell in header], rows)
 
 
-def _goals(results: RunResult | None) -> list[str]:
+def _goals(results: RunResult | None, word: Word) -> list[str]:
     goals = results.goals if results else ()
-    return [f"{'met' if goal.met else 'missed'}: {goal_sentence(goal)}" for goal in goals]
+    return [
+        f"{word('met' if goal.met else 'missed')}: {word(goal_sentence(goal))}" for goal in goals
+    ]
 
 
 def _limits(results: RunResult | None) -> list[str]:
     return [*results.notes, _UNCHECKED] if results else [_UNMEASURED]
 
 
-def _licence(facts: CardFacts) -> str:
-    known = f"`{facts.license}`." if facts.license else "Not known: neither file nor base says it."
-    return f"{known} The base model's licence and those of the data hold beside it."
+def _licence(facts: CardFacts, word: Word) -> str:
+    unknown = word("Not known: neither file nor base says it.")
+    known = f"`{facts.license}`." if facts.license else unknown
+    others = word("The base model's licence and those of the data hold beside it.")
+    return f"{known} {others}"

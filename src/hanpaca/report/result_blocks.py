@@ -60,7 +60,7 @@ def task_blocks(task: TaskResult, word: Word) -> list[Block]:
     return [
         text(word(legend)),
         *bar_block(f"{word(task.name)}: {word(task.unit)}", bars, 1),
-        numbers(task_rows(task), word),
+        numbers(task_rows(task, word), word),
         text(f"{task.how}; {'; '.join(hows)}"),
         *(text(word(note)) for note in (*task.notes, *notes)),
         numbers(subject_rows(task), word),

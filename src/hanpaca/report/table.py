@@ -16,6 +16,7 @@ from hanpaca.evals.results import (
     TaskResult,
     TaskScore,
 )
+from hanpaca.report.wording import Word
 
 ABSENT = "–"
 Column = tuple[str, Callable[[ModelResult], str]]
@@ -109,19 +110,21 @@ def text_rows(result: RunResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 
 def task_rows(
-    task: TaskResult, *, level: Level = "group"
+    task: TaskResult, word: Word = str, *, level: Level = "group"
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Header and one row a model, then a row for each way of knowing nothing.
 
     Args:
         task: Its numbers.
+        word: Of the language that names what knowing nothing would do.
         level: Which parts have columns beside the whole: `group` or `subject`.
     """
     parts = [one.part for one in task.models[0].scores if one.level == level]
     header = ("model", task.unit, "95 %", "mean of subjects", *parts, "picks")
     rows = [_task_row(model, parts, level) for model in task.models]
     blank = (ABSENT,) * (len(header) - 2)
-    return header, rows + [(name, f"{value:.2f}", *blank) for name, value in task.baselines.items()]
+    named = [(word(name), value) for name, value in task.baselines.items()]
+    return header, rows + [(name, f"{value:.2f}", *blank) for name, value in named]
 
 
 def subject_rows(task: TaskResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

@@ -41,6 +41,7 @@ def export(source: Path | str, output: Path | str, **said: Unpack[CardKeywords])
     Raises:
         ArtifactError: There are no GGUF files, one is damaged, the system prompt cannot be
             written, or `output` exists.
+        RecipeError: No card is written in this language.
         ResourceError: It cannot be written there.
     """
     said.setdefault("name", Path(output).resolve().name)

@@ -13,6 +13,7 @@ from hanpaca.evals.results import RunResult, read_results
 from hanpaca.inference.ollama import KnownTemplate, Messages, recognise
 from hanpaca.manifests import Manifest, read_manifest, stage_folders
 from hanpaca.report.card import CardFacts, card_text
+from hanpaca.report.wording import ENGLISH, checked_language
 from hanpaca.steps.model_file import chosen_file, gguf_files
 from hanpaca.tokenizer.conversion.gguf_fields import vocabulary_of
 
@@ -34,6 +35,8 @@ class CardKeywords(TypedDict, total=False):
     """Ids on the hub; else those of the first file."""
     system: str | None
     """System prompt, for Ollama."""
+    lang: str
+    """Of the card, such as "zh"; else English."""
 
 
 def model_card(source: Path | str, **said: Unpack[CardKeywords]) -> str:
@@ -51,8 +54,9 @@ def model_card(source: Path | str, **said: Unpack[CardKeywords]) -> str:
 
     Raises:
         ArtifactError: There are no GGUF files, or one is damaged.
+        RecipeError: No card is written in this language.
     """
-    source = Path(source)
+    source, lang = Path(source), checked_language(said.get("lang") or ENGLISH)
     files = files_of(source)
     headers = {file: read_header(file).fields for file in files}
     chosen, fields = chosen_file(files), headers[files[0]]
@@ -74,7 +78,8 @@ def model_card(source: Path | str, **said: Unpack[CardKeywords]) -> str:
             origin=list(_origin(fields, manifests, results)),
             results=results,
             data=[line for manifest in manifests for line in _data(manifest)],
-        )
+        ),
+        lang=lang,
     )
 
 
