@@ -10,6 +10,8 @@ import pytest
 
 from hanpaca.errors import DataError
 from hanpaca.inference.engine import ChatModel
+from hanpaca.inference.sampling import Sampling
+from hanpaca.steps.answer_suite import SuiteAsking, answer_suite
 from tests.support.scripted import ANSWER, scripted_model
 
 
@@ -41,6 +43,18 @@ def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
         after = model.answer_many([question], max_tokens=9)
     assert time.monotonic() - interrupted < 10
     assert after[0].text.startswith(ANSWER)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_suite_of_answers_without_end_is_not_waited_for(endless: Path) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    asking = SuiteAsking(Sampling(max_tokens=100_000), context_tokens=100_000, threads=1)
+    threading.Timer(3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        answer_suite([endless], asking=asking)
+    assert time.monotonic() - begun < 13
 
 
 def test_a_question_that_is_refused_ends_the_others_too(endless: Path) -> None:

@@ -134,6 +134,30 @@ def test_what_cannot_be_compared_is_refused(short: Path, prompts: Path, tmp_path
             read_suite_results(out)
 
 
+def test_another_model_of_the_same_name_keeps_the_first_ones_answers(
+    short: Path, prompts: Path, tmp_path: Path, pico_base: Path
+) -> None:
+    other = scripted_model(pico_base, tmp_path / "b/short", last=END, metadata={"general.tag": "b"})
+    suite, out, told = load_suite(folder=prompts), tmp_path / "out", list[str]()
+    for _ in range(2):
+        for file in (short, other):
+            answer_suite(
+                [file],
+                suite=suite,
+                asking=ONE,
+                output=out,
+                tell=lambda sign: told.append(sign.note),
+            )
+    assert [one.model for one in read_suite_results(out)] == ["short-2", "short"]
+    assert f"{out} has answers of another short: these are called short-2" in told
+    (out / "review-ann.json").write_text('{"review": "x", "votes": {}, "notes": {}}')
+    assert len(read_suite_results(out)) == 2
+    text = (out / "short.json").read_text(encoding="utf-8")
+    (out / "copy.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ArtifactError, match="two files have answers of a model called short"):
+        read_suite_results(out)
+
+
 def test_a_prompt_that_is_too_long_counts_as_wrong_and_the_rest_goes_on(
     short: Path, prompts: Path
 ) -> None:

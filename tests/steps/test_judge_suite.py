@@ -1,6 +1,9 @@
 """Models compared by a judge on loopback: mirrored, cached, and only if the controls are met."""
 
 import json
+import signal
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +119,32 @@ def test_three_models_have_strengths_and_every_reply_is_asked_once(tmp_path: Pat
     assert ranked == ["b", "a", "c"] or ranked == ["a", "b", "c"]
     assert found.strengths["c"][2] < min(found.strengths["a"][0], found.strengths["b"][0])
     assert [row[0] for row in pair_rows(found)][1:] == ["a > c", "b > c"]
+
+
+def test_ctrl_c_waits_for_no_reply_and_nothing_is_written_after_it(tmp_path: Path) -> None:
+    folder = written(tmp_path / "out", A, B)
+    main = threading.main_thread().ident
+    assert main is not None
+    hung, may_go = iter([True]), threading.Event()
+
+    @careful
+    def hangs(text: str) -> str:
+        if next(hung, False):
+            signal.pthread_kill(main, signal.SIGINT)
+        may_go.wait(60)
+        return "[[A]]"
+
+    with judging(hangs) as judge:
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            judged(folder, judge.url)
+        assert time.monotonic() - begun < 20
+        kept = (folder / "judged/replies.jsonl").read_bytes()
+        may_go.set()
+    assert (folder / "judged/replies.jsonl").read_bytes() == kept
+    assert len(judge.asked) <= len(kept.splitlines()) + 4
+    with judging(counts_good) as judge:
+        assert len(judged(folder, judge.url).pairs[0].scores) == NUM_JUDGED
 
 
 def test_what_is_too_long_for_the_judge_is_left_out_and_counted(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from hanpaca.data.generating.card import without_secrets
@@ -22,6 +22,47 @@ _FORM = {
     "type": "json_schema",
     "json_schema": {"name": "instruction", "strict": True, "schema": SCHEMA},
 }
+
+
+class CallFile:
+    """What several threads write of their calls, a line of JSON an event, until they are stopped.
+
+    Threads that are stopped raise `CancelledError`.
+    """
+
+    def __init__(self, endpoint: Endpoint, file: Path) -> None:
+        """Begin nothing yet.
+
+        Args:
+            endpoint: Whose connections end with it.
+            file: To append to; may be missing.
+        """
+        self.file, self._endpoint = file, endpoint
+        self._lock, self._stopped = threading.Lock(), threading.Event()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """Append a line."""
+        line = json.dumps(row, ensure_ascii=False) + "\n"
+        with self._lock:
+            self.go_on()
+            with self.file.open("a", encoding="utf-8") as stream:
+                stream.write(line)
+
+    def go_on(self) -> None:
+        """Raise where nothing more is to be begun."""
+        if self._stopped.is_set():
+            raise CancelledError
+
+    def sleep(self, seconds: float) -> None:
+        """Wait between two tries."""
+        if self._stopped.wait(seconds):
+            raise CancelledError
+
+    def stop(self) -> None:
+        """Begin nothing more, write nothing more, and end the connections."""
+        with self._lock:
+            self._stopped.set()
+        self._endpoint.close()
 
 
 class KeptCalls:
@@ -40,8 +81,7 @@ class KeptCalls:
             schema: Have the reply held to a form; turned off where the endpoint refuses.
         """
         self.endpoint, self.budget, self.schema = endpoint, budget, schema
-        self._file, self._lock = file, threading.Lock()
-        self._stopped = threading.Event()
+        self._file, self._lock = CallFile(endpoint, file), threading.Lock()
         self._replies: dict[str, TalkReply] = {}
         spent, num_calls = self._read()
         budget.count(spent, num_calls)
@@ -79,29 +119,29 @@ class KeptCalls:
 
     def stop(self) -> None:
         """Begin nothing more, write nothing more, and end the connections."""
-        with self._lock:
-            self._stopped.set()
-        self.endpoint.close()
+        self._file.stop()
 
     def _called(self, asked: str, body: dict[str, Any], route: str, most: Tokens) -> TalkReply:
         def paying() -> Any:  # noqa: ANN401  # a context manager; see `Paying`
             return self._attempt(asked, most)
 
-        self.endpoint.complete(body, route=route, paying=paying, sleep=self._sleep)
+        self.endpoint.complete(body, route=route, paying=paying, sleep=self._file.sleep)
         with self._lock:
             return self._replies[asked]
 
     @contextmanager
     def _attempt(self, asked: str, most: Tokens) -> Iterator[Callable[[Completion], None]]:
         with self.budget.attempt(most) as settle:
-            self._write({"asked": asked, "most": most})
+            self._file.write({"asked": asked, "most": most})
             begun = time.monotonic()
 
             def settled(found: Completion) -> None:
                 reply = TalkReply(whole_characters(found.text), found.ended)
                 seconds = round(time.monotonic() - begun, 3)
                 told = {"tokens": settle(found), "seconds": seconds}
-                self._write({"asked": asked, **told, "ended": reply.ended, "reply": reply.text})
+                self._file.write(
+                    {"asked": asked, **told, "ended": reply.ended, "reply": reply.text}
+                )
                 with self._lock:
                     self._replies[asked] = reply
 
@@ -109,27 +149,15 @@ class KeptCalls:
                 yield settled
             except (Unanswered, NotOffered) as error:
                 if isinstance(error, NotOffered) or error.refused:
-                    self._write({"asked": asked, "refused": True})
+                    self._file.write({"asked": asked, "refused": True})
                 raise
-
-    def _sleep(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
-            raise CancelledError
-
-    def _write(self, row: dict[str, Any]) -> None:
-        line = json.dumps(row, ensure_ascii=False) + "\n"
-        with self._lock:
-            if self._stopped.is_set():
-                raise CancelledError
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(line)
 
     def _read(self) -> tuple[Tokens, int]:
         """Take the replies of before; what was spent, and how many attempts were made."""
         open_calls: dict[str, list[Tokens]] = {}
         taken: list[Tokens] = []
         num_calls = 0
-        for row in appended_rows(self._file):
+        for row in appended_rows(self._file.file):
             asked = row["asked"]
             if "most" in row:
                 open_calls.setdefault(asked, []).append((row["most"][0], row["most"][1]))
@@ -159,7 +187,10 @@ class Workers:
         return future
 
     def stop(self) -> None:
-        """End each thread after what is waiting."""
+        """Begin nothing that is waiting, and end each thread after what it does."""
+        with suppress(Empty):
+            while True:
+                self._jobs.get_nowait()
         for _ in range(self._number):
             self._jobs.put(None)
 

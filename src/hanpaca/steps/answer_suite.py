@@ -2,10 +2,12 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,8 @@ __all__ = [
     "load_suite",
     "read_suite_results",
 ]
+REVIEW_KEYS = {"review", "votes"}
+"""Of what people saved of a page of answers, and of no results."""
 _ANSWERS = "answers.jsonl"
 _VERSION = 1
 """Of what is answered to the same prompts."""
@@ -94,7 +98,8 @@ def answer_suite(
         suite: None for the one that comes with the package.
         asking: How.
         output: A folder for one file of results a model, which `judge_suite` and `review_suite`
-            read; files of the same models are replaced.
+            read. A file of the same model is replaced; where another model of this name has
+            answers there, a number is added to the name.
         tell: Told how far it is.
 
     Raises:
@@ -107,24 +112,47 @@ def answer_suite(
         _answered(name, Path(model), suite, asking, tell)
         for name, model in zip(names, models, strict=True)
     ]
-    for result in results if output else ():
-        file = Path(str(output)) / f"{result.model}.json"
-        with whole(file, replace=True) as half:
-            text = TypeAdapter(SuiteResult).dump_json(result, indent=2).decode()
-            half.write_text(text + "\n", encoding="utf-8")
-    return results
+    return [_written(result, Path(output), tell) for result in results] if output else results
+
+
+def _written(result: SuiteResult, folder: Path, tell: Tell) -> SuiteResult:
+    """Write results where no other model's are; as they are called there."""
+    names = chain([result.model], (f"{result.model}-{number}" for number in count(2)))
+    name = next(
+        one for one in names if _asked_in(folder / f"{one}.json") in (None, result.fingerprint)
+    )
+    if name != result.model:
+        told = f"{folder} has answers of another {result.model}: these are called {name}"
+        tell(Progress(0, note=told))
+    result = replace(result, model=name)
+    with whole(folder / f"{name}.json", replace=True) as half:
+        text = TypeAdapter(SuiteResult).dump_json(result, indent=2).decode()
+        half.write_text(text + "\n", encoding="utf-8")
+    return result
+
+
+def _asked_in(file: Path) -> str | None:
+    """The fingerprint of the model whose answers a file has; None where it has none."""
+    try:
+        return str(parse_json(read_bytes(file), str(file))["fingerprint"])
+    except (ArtifactError, KeyError):
+        return None
 
 
 def read_suite_results(folder: Path) -> list[SuiteResult]:
     """Read what `answer_suite` wrote, and check that the models answered the same.
 
+    What the page of `review_suite` saved may lie there too.
+
     Raises:
-        ArtifactError: There are no results, one is damaged, or they are of different suites or
-            rules.
+        ArtifactError: There are no results, one is damaged, two are of models of one name, or they
+            are of different suites or rules.
     """
     found = []
     for file in sorted(folder.glob("*.json")):
         tree = parse_json(read_bytes(file), str(file))
+        if tree.keys() >= REVIEW_KEYS:
+            continue
         try:
             found.append(TypeAdapter(SuiteResult).validate_python(tree))
         except ValidationError as error:
@@ -135,20 +163,31 @@ def read_suite_results(folder: Path) -> list[SuiteResult]:
             ) from error
     if not found:
         raise ArtifactError(f"{folder}: no answers to a suite here", "ask with {answer_suite()}")
-    first = found[0]
+    _check_alike(found, folder)
+    return found
+
+
+def _check_alike(found: Sequence[SuiteResult], folder: Path) -> None:
+    first, models = found[0], Counter(one.model for one in found)
+    asked = {one.said.name for one in first.answers}
     for other in found[1:]:
-        if (other.suite, other.seed) != (first.suite, first.seed):
+        prompts = {one.said.name for one in other.answers}
+        if (other.suite, other.seed, prompts) != (first.suite, first.seed, asked):
             raise ArtifactError(f"{folder}: {other.model} and {first.model} answered other prompts")
         if other.sampling != first.sampling:
             raise ArtifactError(
                 f"{folder}: {other.model} and {first.model} answered by other rules"
             )
-    return found
+    if twice := [model for model, times in models.items() if times > 1]:
+        raise ArtifactError(
+            f"{folder}: two files have answers of a model called {twice[0]}",
+            "remove one, or change its `model`",
+        )
 
 
 def _names(models: Sequence[Path | str]) -> list[str]:
     """What models are called: as short as they can be told apart."""
-    names = [Path(one).name.removesuffix(".gguf") or "model" for one in models]
+    names = [Path(one).resolve().name.removesuffix(".gguf") or "model" for one in models]
     if len(set(names)) == len(names):
         return names
     return [f"{name}-{number}" for number, name in enumerate(names, 1)]
@@ -232,7 +271,8 @@ def _in_parallel(
         try:
             for one in as_completed(asked):
                 yield one.result()
-        finally:  # after Ctrl-C too: those that wait are not begun
+        finally:  # after Ctrl-C too: long answers are cut, and those that wait are not begun
+            model.stop()
             pool.shutdown(wait=False, cancel_futures=True)
 
 

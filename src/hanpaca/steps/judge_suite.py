@@ -1,18 +1,16 @@
 """Models' answers to the suite compared by a judge, if it stands the controls."""
 
-import json
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from hanpaca.data.jsonl import appended_rows
 from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.evals.judge.controls import ControlReport, check_judge, control_pairs
 from hanpaca.evals.judge.rates import Rate, length_controlled_rate, strengths, win_rate
@@ -20,6 +18,7 @@ from hanpaca.evals.judge.verdicts import JudgedTalk, Outcome, compare
 from hanpaca.evals.tasks.suite.prompts import JUDGE, Suite, load_suite
 from hanpaca.evals.tasks.suite.score import SuiteResult
 from hanpaca.files import digest_of, locked, telling_where, whole
+from hanpaca.inference.calls import CallFile, Workers
 from hanpaca.inference.endpoint import Endpoint, QuestionTooLong
 from hanpaca.progress import Progress, Tell, silent
 from hanpaca.steps.answer_suite import read_suite_results
@@ -124,15 +123,27 @@ def talks_of(result: SuiteResult, suite: Suite) -> dict[str, JudgedTalk]:
     Raises:
         DataError: They are answers to another suite.
     """
-    if result.suite != suite.version or result.seed != suite.seed:
-        told = f"{result.model} answered suite {result.suite}, seed {result.seed}"
-        raise DataError(f"{told}; this is {suite.version}, seed {suite.seed}", "answer it anew")
+    check_answered(result, suite)
     notes = {one.name: one.notes for one in suite.prompts if JUDGE in one.layers}
     return {
         one.said.name: JudgedTalk(one.turns, one.said.answers, notes[one.said.name])
         for one in result.answers
         if one.said.name in notes
     }
+
+
+def check_answered(result: SuiteResult, suite: Suite) -> None:
+    """Raise where a model answered another suite.
+
+    Raises:
+        DataError: It did.
+    """
+    if result.suite != suite.version or result.seed != suite.seed:
+        told = f"{result.model} answered suite {result.suite}, seed {result.seed}"
+        raise DataError(
+            f"{told}; this is {suite.version}, seed {suite.seed}",
+            "answer it anew, or give the {prompts} that were answered",
+        )
 
 
 def pair_rows(report: JudgeReport) -> list[tuple[str, ...]]:
@@ -160,37 +171,56 @@ def pair_rows(report: JudgeReport) -> list[tuple[str, ...]]:
 def _judged(
     talks: Mapping[str, Mapping[str, JudgedTalk]], replies: "_Replies", seed: int, tell: Tell
 ) -> list[JudgedPair]:
-    names = list(next(iter(talks.values())))
+    """Every two models; where it is interrupted, open calls are not waited for."""
+    workers = Workers(_AT_ONCE)
     pairs = list(combinations(talks, 2))
-    found = []
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for number, (one, other) in enumerate(pairs):
-            asked = {
-                name: pool.submit(compare, talks[one][name], talks[other][name], replies.ask)
-                for name in names
-            }
-            outcomes: dict[str, Outcome] = {}
-            try:
-                for done, (name, outcome) in enumerate(asked.items(), 1):
-                    with suppress(QuestionTooLong):
-                        outcomes[name] = outcome.result()
-                    total = len(names) * len(pairs)
-                    tell(Progress(number * len(names) + done, total, "pairs", "judging"))
-            except BaseException:  # Ctrl-C too: those that wait are not begun
-                pool.shutdown(cancel_futures=True)
-                raise
-            lengths = [
-                (talks[one][name].num_characters, talks[other][name].num_characters)
-                for name in outcomes
-            ]
+    total = len(pairs) * len(next(iter(talks.values())))
+    found: list[JudgedPair] = []
+    try:
+        for one, other in pairs:
+            done = sum(len(pair.scores) + len(pair.too_long) for pair in found)
+            outcomes = _compared(
+                talks[one], talks[other], replies, workers, _after(done, total, tell)
+            )
             if not outcomes:
                 raise ArtifactError(
                     f"{one}, {other}: every comparison is too long for the judge",
                     "give another {model}, or one with a longer context",
                 )
-            too_long = tuple(name for name in names if name not in outcomes)
+            lengths = [
+                (talks[one][name].num_characters, talks[other][name].num_characters)
+                for name in outcomes
+            ]
+            too_long = tuple(name for name in talks[one] if name not in outcomes)
             found.append(replace(_pair(one, other, outcomes, lengths, seed), too_long=too_long))
+    finally:
+        replies.stop()
+        workers.stop()
     return found
+
+
+def _compared(
+    talks: Mapping[str, JudgedTalk],
+    others: Mapping[str, JudgedTalk],
+    replies: "_Replies",
+    workers: Workers,
+    tell: Tell,
+) -> dict[str, Outcome]:
+    """By prompt: what the judge found, without those that it has no room for."""
+    asked = {
+        name: workers.submit(partial(compare, talk, others[name], replies.ask))
+        for name, talk in talks.items()
+    }
+    outcomes: dict[str, Outcome] = {}
+    for done, (name, outcome) in enumerate(asked.items(), 1):
+        with suppress(QuestionTooLong):
+            outcomes[name] = outcome.result()
+        tell(Progress(done))
+    return outcomes
+
+
+def _after(before: int, total: int, tell: Tell) -> Tell:
+    return lambda sign: tell(Progress(before + sign.done, total, "pairs", "judging"))
 
 
 def _pair(
@@ -228,27 +258,22 @@ class _Replies:
     """A judge whose every reply is kept."""
 
     def __init__(self, endpoint: Endpoint, file: Path) -> None:
-        self._endpoint, self._file = endpoint, file
-        self._lock = threading.Lock()
-        self._known: dict[str, str] = {}
-        if file.is_file():
-            data = file.read_bytes()
-            lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
-            file.write_bytes(b"".join(lines))  # without half a line of an attempt that was killed
-            rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
-            self._known = {row["asked"]: row["reply"] for row in rows}
+        self._endpoint, self._file = endpoint, CallFile(endpoint, file)
+        self._known = {row["asked"]: str(row["reply"]) for row in appended_rows(file)}
 
     def ask(self, messages: Sequence[Mapping[str, str]]) -> str:
-        """The reply to a conversation: the one that is kept, or a new one."""
+        """The reply to a conversation: the one that is kept, or a new one; for several threads."""
         request = self._endpoint.request(messages)
         asked = digest_of([self._endpoint.url, request])
-        with self._lock:
-            if asked in self._known:
-                return self._known[asked]
-        reply = self._endpoint.reply(messages)
+        if (kept := self._known.get(asked)) is not None:
+            return kept
+        self._file.go_on()
+        reply = self._endpoint.complete(request, sleep=self._file.sleep).text
         told = {name: request[name] for name in ("model", "temperature", "seed")}
-        line = json.dumps({"asked": asked, **told, "reply": reply}, ensure_ascii=False)
-        with self._lock, self._file.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            self._known[asked] = reply
+        self._file.write({"asked": asked, **told, "reply": reply})
+        self._known[asked] = reply
         return reply
+
+    def stop(self) -> None:
+        """Begin nothing more, write nothing more, and end the connections."""
+        self._file.stop()
