@@ -206,6 +206,8 @@ def whole(output: Path, *, replace: bool = False) -> Iterator[Path]:
         ArtifactError: Something has this name already.
         ResourceError: It cannot be written there.
     """
+    if replace and output.is_dir():
+        raise ArtifactError(f"{output}: a folder has this name", "give the name of a file")
     if output.exists() and not (replace and output.is_file()):
         raise _taken(output)
     partial = _partial_of(output)

@@ -155,7 +155,7 @@ def test_train_writes_what_audit_and_show_can_read(texts: Path, tmp_path: Path) 
         ("audit BASE BASE --text TEXTS/empty.txt", 3, "no letters of a script"),
         ("audit BASE BASE --script Klingon", 2, "Klingon"),
         ("audit BASE BASE --html TEXTS/zh.txt/a.html", 5, "cannot be written"),
-        ("audit BASE BASE --html TEXTS", 4, "already exists"),
+        ("audit BASE BASE --html TEXTS", 4, "a folder has this name"),
         ("show text none", 4, "none: no such file"),
         ("show EMPTY BASE", 2, "the text to show is empty"),
         ("compare none --text TEXTS/zh.txt", 4, "none: no such file"),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hanpaca.errors import ArtifactError, RecipeError
-from hanpaca.evals.results import BITS, Measured, RunResult, write_results
+from hanpaca.evals.choice.tally import Picked, baselines, tally
+from hanpaca.evals.results import BITS, Measured, RunResult, TaskResult, write_results
 from hanpaca.files import Artifact
 from hanpaca.manifests import Manifest, environment, write_manifest
 from hanpaca.runs.compare import compare
@@ -108,6 +109,24 @@ def test_what_eval_wrote_as_json_is_compared_too(tmp_path: Path) -> None:
     assert found.pairs[0].judgement == "worse"
     again = run(tmp_path / "b/run", results(), {})
     assert [each.name for each in compare([one, again]).runs] == ["a/run", "b/run"]
+
+
+def test_a_folder_and_a_file_of_one_name_are_two_and_tasks_have_a_table(tmp_path: Path) -> None:
+    picked = [Picked("law", 0, 4, number % 2) for number in range(10)]
+    asked = tally("chat", picked, {}, how="", notes=())
+    task = TaskResult("own", "v", "rule letter", "% right", baselines(picked), (asked,))
+    found = replace(results(), tasks=(task,))
+    one = run(tmp_path / "run", found, {})
+    write_results(found, tmp_path / "run.json")
+    compared = compare([one, tmp_path / "run.json"])
+    assert [each.name for each in compared.runs] == ["run", "run.json"]
+    header, rows = next(table for table in compared.tables if table[0][0] == "own")
+    assert header[:3] == ("own", "% right", "95 %")
+    assert [row[:2] for row in rows] == [
+        *(("run", "50.00"), ("run.json", "50.00"), ("chance", "25.00"), ("always A", "100.00")),
+    ]
+    with pytest.raises(RecipeError, match=r"run\.json: given twice"):
+        compare([one, tmp_path / "run.json", tmp_path / "run.json"])
 
 
 def test_one_run_none_evaluated_and_one_twice_are_refused(tmp_path: Path) -> None:

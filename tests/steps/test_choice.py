@@ -18,6 +18,7 @@ from hanpaca.evals.results import TaskResult, read_results
 from hanpaca.progress import Progress
 from hanpaca.steps.choice import ask_choices
 from hanpaca.steps.choice_scorers import engine_for
+from hanpaca.steps.evaluate import evaluate
 from hanpaca.steps.write_gguf import folder_to_gguf
 from tests.support.commands import hanpaca
 from tests.support.peft_adapters import make_adapter
@@ -52,6 +53,19 @@ def questions(file: Path) -> QuestionSet:
 def scores_of(cache: Path) -> list[dict[str, object]]:
     (rows,) = cache.rglob("rows.jsonl")
     return [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+
+
+def test_two_files_of_one_name_have_a_table_each(pico_base: Path, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    paths = (
+        write(tmp_path / "a/own.jsonl", range(2), "x"),
+        write(tmp_path / "b/own.jsonl", range(3), "x"),
+    )
+    tasks = [ChoiceTask(read_questions(path)) for path in paths]
+    found = evaluate([pico_base], {}, tasks=tasks)
+    assert list(found.task_tables) == ["own (1)", "own (2)"]
+    assert [task.models[0].scores[0].num_items for task in found.tasks] == [2, 3]
 
 
 def without_how(found: TaskResult) -> object:

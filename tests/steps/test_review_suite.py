@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.evals.tasks.suite.prompts import load_suite
 from hanpaca.evals.tasks.suite.score import Said, SuiteResult, checked_answers
 from hanpaca.steps.judge_suite import Endpoint, judge_suite
@@ -126,6 +126,24 @@ def test_two_models_must_be_named_where_there_are_more(answers: Path, tmp_path: 
     assert review_suite(answers, page, models=("third", "second-model"), suite=SUITE)
 
 
+def test_answers_to_another_suite_and_a_file_given_twice_are_refused(
+    answers: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="answered suite"):
+        review_suite(answers, tmp_path / "page.html", suite=load_suite(seed=5))
+    for_nobody = replace(SUITE, prompts=())
+    with pytest.raises(RecipeError, match="none of the suite's prompts is for people"):
+        review_suite(answers, tmp_path / "page.html", suite=for_nobody)
+    assert not (tmp_path / "page.html").exists()
+    review_suite(answers, tmp_path / "page.html", suite=SUITE)
+    saved = vote((tmp_path / "page.html").read_text(encoding="utf-8"), "张三", "甲答")
+    file = tmp_path / "review-张三.json"
+    file.write_text(json.dumps(saved), encoding="utf-8")
+    assert list(read_reviews(answers, [file]).rates) == ["张三"]
+    with pytest.raises(RecipeError, match="judgements of 张三 are given twice"):
+        read_reviews(answers, [file, file])
+
+
 @pytest.mark.slow
 def test_keys_judge_in_a_browser_and_nothing_is_wider_than_a_phone(
     answers: Path, tmp_path: Path
@@ -136,9 +154,15 @@ def test_keys_judge_in_a_browser_and_nothing_is_wider_than_a_phone(
     script = """
     for (const key of ["ArrowLeft", "ArrowRight", "=", "Backspace", "ArrowLeft"])
       page.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}));
-    found.textContent = JSON.stringify(frame.contentWindow.eval("saved()"));
+    const link = frame.contentWindow.HTMLAnchorElement.prototype;
+    link.click = function () { page.named = this.download; };
+    page.getElementById("reviewer").value = "张三 / Ann";
+    page.getElementById("export").onclick();
+    const saved = frame.contentWindow.eval("saved()");
+    found.textContent = JSON.stringify({...saved, named: page.named});
     """
     saved = json.loads(text_after(page, script, folder=tmp_path))
     names = [one["name"] for one in data_of(page)["pairs"]]
     assert saved["votes"] == dict(zip(names, ["left", "right", "left"], strict=False))
+    assert saved["named"] == "review-张三-Ann.json"
     assert saved["review"] == data_of(page)["review"]

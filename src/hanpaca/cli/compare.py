@@ -8,7 +8,8 @@ import typer
 from hanpaca.cli.display import errors, print_notes, print_table
 from hanpaca.cli.options import AsJson
 from hanpaca.cli.pages import Lang
-from hanpaca.report.wording import ENGLISH, checked_language
+from hanpaca.cli.words import speak_as
+from hanpaca.report.wording import ENGLISH
 
 
 def compare(
@@ -26,7 +27,7 @@ def compare(
     """
     from hanpaca.runs.compare import compare as work
 
-    lang = checked_language(lang)
+    lang = speak_as(lang)
     found = work(runs, seed=seed)
     if page:
         found.page(page, lang=lang)

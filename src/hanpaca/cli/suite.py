@@ -11,6 +11,7 @@ import typer
 from hanpaca.cli.display import counter, errors, print_table, results
 from hanpaca.cli.options import AsJson
 from hanpaca.cli.pages import Lang
+from hanpaca.cli.words import speak_as
 from hanpaca.progress import Progress, Tell
 from hanpaca.report.wording import ENGLISH
 
@@ -134,7 +135,7 @@ def review(
         models=models or (),
         suite=load_suite(seed=asked_with, folder=prompts),
         seed=seed,
-        lang=lang,
+        lang=speak_as(lang),
     )
     errors.print(
         f"{output}: {number} prompts; `hanpaca suite agree` reads what it saves.",

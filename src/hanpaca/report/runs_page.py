@@ -24,7 +24,7 @@ from hanpaca.report.result_blocks import (
     words,
 )
 from hanpaca.report.run_page import goal_sentence
-from hanpaca.report.table import ABSENT, result_rows
+from hanpaca.report.table import ABSENT, result_rows, task_rows
 from hanpaca.report.wording import ENGLISH, Word, words_of
 
 _MOST_QUESTIONS = 12
@@ -133,6 +133,15 @@ def pair_rows(pairs: Sequence[BitsPair]) -> Rows:
 def setting_rows(runs: Sequence[ComparedRun]) -> Rows:
     """Header and one row a setting that is not the same in all."""
     return ("setting", *(run.name for run in runs)), differing([run.settings for run in runs])
+
+
+def tasks_beside(runs: Sequence[ComparedRun], word: Word = str) -> list[Rows]:
+    """A table for each task that all were given in the same way, with its name in the corner."""
+    found: list[Rows] = []
+    for task in _tasks(runs):
+        header, rows = task_rows(task, word)
+        found.append(((task.name, *header[1:]), rows))
+    return found
 
 
 def _goals_met(run: ComparedRun) -> str:

@@ -13,7 +13,7 @@ from hanpaca.evals.comparison import BitsPair, ComparedRun, cautions, own_notes,
 from hanpaca.evals.results import read_results
 from hanpaca.files import whole
 from hanpaca.manifests import Manifest, read_manifest, stage_folders
-from hanpaca.report.runs_page import final_rows, pair_rows, runs_page, setting_rows
+from hanpaca.report.runs_page import final_rows, pair_rows, runs_page, setting_rows, tasks_beside
 from hanpaca.report.shown import Table, notebook_table, plain_table
 from hanpaca.report.wording import ENGLISH, checked_language
 from hanpaca.runs.layout import DATA, EVAL, GGUF, REPLAY_HELDOUT, RESULTS, TEXT_HELDOUT
@@ -41,8 +41,13 @@ class ComparedRuns:
 
     @property
     def tables(self) -> list[Table]:
-        """Header and rows: of the final models, of pairs, and of settings that differ."""
-        found = (final_rows(self.runs), pair_rows(self.pairs), setting_rows(self.runs))
+        """Header and rows: of the final models, of pairs, of tasks, and of settings that differ."""
+        found = (
+            final_rows(self.runs),
+            pair_rows(self.pairs),
+            *tasks_beside(self.runs),
+            setting_rows(self.runs),
+        )
         return [table for table in found if table[1]]
 
     def page(self, path: Path | str, *, lang: str = ENGLISH) -> None:
@@ -96,11 +101,14 @@ def compare(runs: Sequence[Path | str], *, seed: int = 0) -> ComparedRuns:
 def _names(paths: Sequence[Path]) -> list[str]:
     """The last part of each path that tells them apart."""
     shown = [path.resolve() for path in paths]
+    if again := [path for path in shown if shown.count(path) > 1]:
+        raise RecipeError(f"{again[0]}: given twice; give different runs")
     for depth in range(1, max(len(path.parts) for path in shown)):
-        names = ["/".join(path.parts[-depth:]).removesuffix(".json") for path in shown]
-        if len(set(names)) == len(names):
-            return names
-    raise RecipeError(f"{paths[0]}: given twice; give different runs")
+        whole_names = ["/".join(path.parts[-depth:]) for path in shown]
+        for names in ([name.removesuffix(".json") for name in whole_names], whole_names):
+            if len(set(names)) == len(names):
+                return names
+    return [str(path) for path in shown]
 
 
 def _read(path: Path, name: str) -> ComparedRun:

@@ -1,10 +1,12 @@
 """Models measured side by side: the same held-out text, questions and prompts for each."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 
+from hanpaca.errors import DataError
 from hanpaca.evals.answers import HeldoutResult, summarise_verdicts
 from hanpaca.evals.bits import TextScore, bootstrap_interval
 from hanpaca.evals.results import (
@@ -133,11 +135,14 @@ def evaluate(
     """
     if not isinstance(material, Material):
         material = Material(material)
+    for name, texts in material.texts.items():
+        if not any(texts):
+            raise DataError(f"{name}: no texts to score", "give at least one held-out text")
     found: list[ModelResult] = []
     examples: list[HeldoutResult] = []
     notes: list[str] = []
     answered: list[list[ModelTask]] = [[] for _ in tasks]
-    names = names_of(models)
+    names, tasks = names_of(models), _told_apart(tasks)
     for number, model in enumerate(models):
         tell(Progress(number, len(models), "models", f"measuring {names[number]}"))
         with ready(model, names[number], tell, weights=bool(material.texts)) as candidate:
@@ -157,6 +162,19 @@ def evaluate(
         notes=tuple(notes),
         tasks=tuple(task_result(*pair) for pair in zip(tasks, answered, strict=True)),
     )
+
+
+def _told_apart(tasks: Sequence[ChoiceTask]) -> list[ChoiceTask]:
+    """With a number after each name that several have."""
+    times = Counter(one.questions.name for one in tasks)
+    numbers: Counter[str] = Counter()
+    found = []
+    for task in tasks:
+        name = task.questions.name
+        numbers[name] += 1
+        shown = f"{name} ({numbers[name]})" if times[name] > 1 else name
+        found.append(replace(task, questions=replace(task.questions, name=shown)))
+    return found
 
 
 def measure(

@@ -17,7 +17,7 @@ from hanpaca.files import digest_of, parse_json, read_bytes, whole
 from hanpaca.report.review_page import ReviewPair, review_page
 from hanpaca.report.wording import ENGLISH, checked_language
 from hanpaca.steps.answer_suite import read_suite_results
-from hanpaca.steps.judge_suite import JudgeReport
+from hanpaca.steps.judge_suite import JudgeReport, check_answered
 
 _WORTH = {"left": 1.0, "tie": 0.5, "right": 0.0}
 _REPORT = "judged/report.json"
@@ -60,11 +60,13 @@ def review_suite(
 
     Raises:
         ArtifactError: There are no answers.
-        RecipeError: There are no two such models.
+        DataError: They are answers to another suite.
+        RecipeError: There are no two such models, or no prompt is for people.
     """
     results = read_suite_results(Path(folder))
     one, other = _two(results, models, str(folder))
     suite = suite or load_suite(seed=one.seed)
+    check_answered(one, suite)
     notes = {prompt.name: prompt.notes for prompt in suite.prompts if PEOPLE in prompt.layers}
     pairs = []
     both = {said.said.name: said for said in other.answers}
@@ -76,6 +78,8 @@ def review_suite(
         sides = (answer.said.answers, both[name].said.answers)
         left, right = sides[::-1] if _swapped(review, name) else sides
         pairs.append(ReviewPair(name, answer.turns, left, right, notes[name]))
+    if not pairs:
+        raise RecipeError(f"{folder}: none of the suite's prompts is for people")
     pairs.sort(key=lambda pair: _draw(review, f"place of {pair.name}"))
     page = review_page("Which answer is better?", pairs, review=review, lang=checked_language(lang))
     with whole(Path(output), replace=True) as half:
@@ -97,13 +101,16 @@ def read_reviews(
     Raises:
         ArtifactError: A file is damaged, or of other answers.
         DataError: Somebody judged fewer than two prompts, or two none in common.
-        RecipeError: There are no two such models.
+        RecipeError: There are no two such models, or one person's file is given twice.
     """
     one, other = _two(read_suite_results(Path(folder)), models, str(folder))
     review = _review(one, other, seed)
     people: dict[str, dict[str, float]] = {}
     for number, file in enumerate(files, 1):
         name, votes = _votes(Path(file), review)
+        if (known := people.get(name)) == votes and known is not None:
+            told = f"{file}: the judgements of {name or 'a reviewer'} are given twice"
+            raise RecipeError(told, "give each person's file once")
         people[name if name and name not in people else f"{name or 'reviewer'} {number}"] = votes
     judge = _judged(Path(folder), one.model, other.model)
     return Reviews(

@@ -127,6 +127,9 @@ def test_a_suite_of_another_language_is_a_folder(tmp_path: Path) -> None:
         (GOOD.replace("answers: [서울]", "follow: {rhyme: 1}"), "no instruction"),
         (GOOD.replace("answers: [서울]", "number: x + 1"), "no sum of the numbers"),
         (GOOD + GOOD.splitlines()[2], "two prompts are called 'a1'"),
+        (GOOD.replace("'수도는?'", "[]"), "prompt 1: 'ask' is no text, and no list of texts"),
+        (GOOD.replace("'수도는?'", "5"), "prompt 1: "),
+        (GOOD.partition("- {")[0], "no YAML with 'layers' and 'prompts'"),
     ],
 )
 def test_a_malformed_file_is_named(text: str, message: str, tmp_path: Path) -> None:
@@ -134,6 +137,12 @@ def test_a_malformed_file_is_named(text: str, message: str, tmp_path: Path) -> N
         load_suite(folder=tmp_path)
     (tmp_path / "knowledge.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
+        load_suite(folder=tmp_path)
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "knowledge.yaml").write_bytes(GOOD.replace("서울", "问").encode("gb18030"))
+    with pytest.raises(DataError, match=r"knowledge.yaml: not UTF-8"):
         load_suite(folder=tmp_path)
 
 

@@ -78,7 +78,10 @@ def load_suite(*, seed: int = 0, folder: Path | None = None) -> Suite:
         file = place.joinpath(f"{task}.yaml")
         if not file.is_file():
             continue
-        text = file.read_text(encoding="utf-8")
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file}: not UTF-8", "save it as UTF-8") from error
         digest.update(f"{task}\n{text}".encode())
         found += _read(text, task, str(file), seed)
     if not found:
@@ -92,7 +95,7 @@ def load_suite(*, seed: int = 0, folder: Path | None = None) -> Suite:
 def _read(text: str, task: str, place: str, seed: int) -> list[SuitePrompt]:
     try:
         tree = yaml.safe_load(text)
-        layers, rows = tree["layers"], tree["prompts"]
+        layers, rows = tree["layers"], list(tree["prompts"])
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise DataError(f"{place}: no YAML with 'layers' and 'prompts'") from error
     found = []
@@ -109,6 +112,8 @@ def _prompt(row: Mapping[str, Any], task: str, seed: int) -> SuitePrompt:
         raise DataError(f"no prompt has a key {min(unknown)!r}")
     numbers = drawn_numbers(row.get("numbers", {}), row["id"], seed)
     turns: Sequence[str] = [row["ask"]] if isinstance(row["ask"], str) else row["ask"]
+    if not turns or not all(isinstance(turn, str) and turn.strip() for turn in turns):
+        raise DataError("'ask' is no text, and no list of texts")
     layers, language = tuple(row["layers"]), str(row["language"])
     check = _checked(dict(row.get("check", {})), numbers)
     if not set(layers) <= set(LAYERS) or (PROGRAM in layers) != bool(check):
