@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import hanpaca.steps.evaluate as module
 from hanpaca.cli.app import app
+from hanpaca.errors import ArtifactError, DataError
 from hanpaca.evals.results import BITS, SPEED, TOKENS, read_results
 from hanpaca.memory import with_growth
 from hanpaca.model.load import load_tokenizer, start_token
@@ -50,6 +51,14 @@ def test_bits_are_those_of_transformers(pico_base: Path) -> None:
     assert found.high is not None
     assert found.low < found.value < found.high
     assert (found.num_texts, found.num_characters) == (3, sum(map(len, ENGLISH)))
+
+
+def test_a_run_that_is_half_done_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run/05-data").mkdir(parents=True)
+    with pytest.raises(ArtifactError, match="run: a run that has no final model yet"):
+        evaluate([tmp_path / "run"], {"en": ENGLISH})
+    with pytest.raises(DataError, match="en: no texts to score"):
+        evaluate([tmp_path / "run"], {"en": []})
 
 
 def test_a_gguf_file_of_the_same_weights_measures_the_same(pico_base: Path, gguf: Path) -> None:

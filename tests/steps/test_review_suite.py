@@ -105,13 +105,18 @@ def test_what_people_saved_is_compared_with_each_other_and_the_judge(
         ({"votes": {"k14": "up"}}, "no judgements of a review page"),
         ({"review": "x"}, "no judgements of a review page"),
         ({"review": "x", "votes": {}}, "judgements of other answers"),
+        ({"votes": {"k14": "tie", "nope": "tie"}}, "no prompt is called 'nope'"),
+        ({"votes": {}}, "of 0 prompts; at least 2 must be judged"),
     ],
 )
 def test_a_file_of_something_else_is_named(
     answers: Path, tmp_path: Path, tree: dict[str, Any], message: str
 ) -> None:
-    (tmp_path / "ann.json").write_text(json.dumps(tree), encoding="utf-8")
-    with pytest.raises(ArtifactError, match=message):
+    review_suite(answers, tmp_path / "page.html", suite=SUITE)
+    own = data_of((tmp_path / "page.html").read_text(encoding="utf-8"))["review"]
+    saved = tree if len(tree) != 1 or "review" in tree else {"review": own, **tree}
+    (tmp_path / "ann.json").write_text(json.dumps(saved), encoding="utf-8")
+    with pytest.raises((ArtifactError, DataError), match=message):
         read_reviews(answers, [tmp_path / "ann.json"])
 
 

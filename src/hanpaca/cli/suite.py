@@ -205,10 +205,9 @@ def print_suite(found: "list[SuiteResult]", *, as_json: bool) -> None:
         results.print(f"\n{one.model}", markup=False)
         print_table(SUITE_HEADER, one.rows())
         strict, loose = one.instructions()
-        results.print(
-            f"single instructions: {loose.right} of {loose.asked} kept, {strict.right} as asked",
-            markup=False,
-        )
+        if loose.asked:
+            told = f"{loose.right} of {loose.asked} kept, {strict.right} as asked"
+            results.print(f"single instructions: {told}", markup=False)
         if (score := one.chrf()) is not None:
             results.print(f"translations: mean chrF {score:.1f}", markup=False)
         if too_long := one.too_long:

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hanpaca.checkpoints.model import open_model
+from hanpaca.errors import ArtifactError
 from hanpaca.progress import Progress, Tell
 from hanpaca.steps.merge import merge
 from hanpaca.steps.model_file import chosen_file, gguf_files
@@ -103,6 +104,11 @@ def _weights_of(path: Path) -> Path:
     made = sorted(one.parent for one in path.glob("[0-9][0-9]-*/config.json"))
     if made and (made[-1].name == _CHAT or (path / _FILES).is_dir()):
         return made[-1]
-    if path.is_dir() and not (path / "config.json").is_file() and (files := gguf_files(path)):
-        return chosen_file(files)
+    if path.is_dir() and not (path / "config.json").is_file():
+        if files := gguf_files(path):
+            return chosen_file(files)
+        if any(path.glob("[0-9][0-9]-*")):
+            raise ArtifactError(
+                f"{path}: a run that has no final model yet", "let {run()} go on to its end"
+            )
     return path

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from hanpaca.errors import ArtifactError, RecipeError
+from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.evals.judge.agreement import Agreement, agreement
 from hanpaca.evals.judge.rates import Rate, win_rate
 from hanpaca.evals.tasks.suite.prompts import PEOPLE, Suite, load_suite
@@ -108,6 +108,10 @@ def read_reviews(
     people: dict[str, dict[str, float]] = {}
     for number, file in enumerate(files, 1):
         name, votes = _votes(Path(file), review)
+        if unknown := votes.keys() - {answer.said.name for answer in one.answers}:
+            raise ArtifactError(f"{file}: no prompt is called {min(unknown)!r}")
+        if len(votes) < 2:
+            raise DataError(f"{file}: of {len(votes)} prompts; at least 2 must be judged")
         if (known := people.get(name)) == votes and known is not None:
             told = f"{file}: the judgements of {name or 'a reviewer'} are given twice"
             raise RecipeError(told, "give each person's file once")
