@@ -24,6 +24,9 @@ def server(scripted_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     (folder / "tea.txt").write_text(TEA, encoding="gb18030")
     parts = [f"红茶第{number}节说的是红茶的制法。" + "长" * 90 for number in range(6)]
     (folder / "long.txt").write_text("\n".join(parts), encoding="utf-8")
+    for number in range(5):
+        white = f"白茶第{number}种说的是白茶的产地。" + "短" * 80
+        (folder / f"white{number}.txt").write_text(white, encoding="utf-8")
     index = folder / "i.sqlite"
     ask_add([folder], index)
     with served(scripted_gguf, "--documents", str(index), "--context-tokens", "2048") as one:
@@ -92,3 +95,12 @@ def test_an_index_that_is_none_is_told_before_a_model_is_served(
     done = hanpaca("serve", scripted_gguf, "--port", 0, "--documents", tmp_path / "no.sqlite")
     assert done.returncode == 4
     assert "no index of documents: make one with `hanpaca ask add`" in done.stderr
+
+
+def test_passages_leave_a_quarter_of_the_context_or_what_the_answer_may_take(client: Any) -> None:
+    long, short = (
+        client.chat.completions.create(**asking("白茶的产地"), max_tokens=most) for most in (900, 4)
+    )
+    assert 1024 < long.usage.prompt_tokens <= 2048 - 512
+    assert 2048 - 512 < short.usage.prompt_tokens <= 2048 - 4
+    assert 1 < len(long.sources) < len(short.sources)

@@ -185,7 +185,8 @@ class _Asking:
                 asked = self.front.request(self.path, parsed(data))
                 model = self.front.models[asked.model]
                 if model.ground:
-                    grounded = await grounded_request(asked, model.ground)
+                    context_tokens = model.engine.serving.context_tokens
+                    grounded = await grounded_request(asked, model.ground, context_tokens)
                     if isinstance(grounded, str):
                         await send_said(send, asked, grounded)
                         return

@@ -14,8 +14,14 @@ from hanpaca.inference.relay import Asked, send_events, send_json
 from hanpaca.inference.requests import Body, Refused
 
 
-async def grounded_request(asked: Asked, ground: Ground) -> "Asked | str":
+async def grounded_request(asked: Asked, ground: Ground, context_tokens: int) -> "Asked | str":
     """What is asked with passages in place of the last message, or what is said without a model.
+
+    Args:
+        asked: By the client.
+        ground: Looks passages up.
+        context_tokens: Of a conversation; a quarter of it is kept for the answer, as long as there
+            is a passage that can be left out.
 
     Raises:
         Refused: The last message is no question, or nothing can be looked up.
@@ -31,11 +37,18 @@ async def grounded_request(asked: Asked, ground: Ground) -> "Asked | str":
     if not found.prompts:
         return found.nothing
     shorter: Asked | None = None
+    room = min(context_tokens // 4, asked.body.get("max_tokens") or context_tokens)
     for number, prompt in enumerate(reversed(found.prompts), start=1):
         messages = [*before, {"role": "user", "content": prompt}]
         body: Body = {**asked.body, "messages": messages}
         extra = {"sources": list(found.sources[:number])}
-        shorter = replace(asked, body=body, extra=extra, shorter=shorter)
+        shorter = replace(
+            asked,
+            body=body,
+            extra=extra,
+            shorter=shorter,
+            most_prompt_tokens=context_tokens - room,
+        )
     return shorter or found.nothing
 
 

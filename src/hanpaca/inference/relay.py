@@ -39,6 +39,8 @@ class Asked:
     """What the reply has beside what the engine says; of a stream, its first event."""
     shorter: "Asked | None" = None
     """What is asked instead where the prompt is too long."""
+    most_prompt_tokens: int | None = None
+    """Of a chat that has a shorter form: a longer prompt leaves too little room for the answer."""
 
     @property
     def streams(self) -> bool:
@@ -106,12 +108,31 @@ class Relay:
 
     async def _ask(self, asked: Asked, content: bytes, send: Send) -> None:
         async with self._turns:
+            while asked.shorter is not None and await self._leaves_no_room(asked):
+                asked = asked.shorter
+                content = asked.content()
             while (refusal := await self._tried(asked, content, send)) is not None:
                 if refusal[1]["error"]["code"] != _TOO_LONG or asked.shorter is None:
                     await send_json(send, *refusal)
                     return
                 asked = asked.shorter
                 content = asked.content()
+
+    async def _leaves_no_room(self, asked: Asked) -> bool:
+        """Whether a prompt is longer than it may be; one that cannot be counted is tried."""
+        if asked.most_prompt_tokens is None:
+            return False
+        written = await self._told("/apply-template", {"messages": asked.body["messages"]})
+        text = {"content": written.get("prompt", ""), "add_special": True, "parse_special": True}
+        return len((await self._told("/tokenize", text)).get("tokens", ())) > (
+            asked.most_prompt_tokens
+        )
+
+    async def _told(self, path: str, body: Body) -> Body:
+        """What the engine says; nothing where it refuses."""
+        async with asking(self._socket, path, encoded(body)) as reply:
+            told: Body = json.loads(await reply.whole()) if reply.status == 200 else {}
+            return told
 
     async def _tried(self, asked: Asked, content: bytes, send: Send) -> tuple[int, Body] | None:
         """Pass an answer on; status and body of the engine's refusal, of which nothing is sent."""
