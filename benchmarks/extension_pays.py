@@ -113,7 +113,8 @@ LONG_ARMS = (
     Arm(1000, rotated=True, floored=True),
     Arm(1000, twins=True, shared_updates=True, rotated=True, floored=True),
     Arm(1000, twins=True, twin_words="any", shared_updates=True, rotated=True),
-    Arm(500, twins=True, twin_words="any", shared_updates=True, rotated=True),
+    Arm(500, twins=True, shared_updates=True, rotated=True),
+    Arm(1000, twins=True, shared_updates=True, rotated=True, seed=1),
 )
 LONG_HELP = "an arm for hours, by number: " + "; ".join(
     f"{number} is {arm.name}" for number, arm in enumerate(LONG_ARMS)
