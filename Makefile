@@ -9,8 +9,8 @@ STAMP := $(VENV)/.hanpaca-installed
 demo: $(STAMP)
 	$(BIN)/hanpaca run quickstart
 
-# Several files of tests at a time, each test on one core; the longest first (tests/conftest.py).
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile \
+# Three files of tests at a time, for two cores and tests that wait; the longest first (tests/conftest.py).
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 3 --dist loadfile \
 	--no-loadscope-reorder --durations 40
 
 # Lint, types, import rules, all tests.
