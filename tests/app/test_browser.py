@@ -154,6 +154,8 @@ def test_an_answer_is_seen_growing_and_can_be_stopped(tab: Tab) -> None:
     expect(stop).to_be_visible()
     answer = tab.said(1, "bot")
     expect(answer).to_contain_text(ANSWER)
+    # An answer that is stopped sooner than its rate is known never shows one.
+    expect(tab.status(1)).to_contain_text("a second")
     size = len(answer.inner_text())
     grown = f"(size) => document.querySelector('#{CHATS[1]} .message.bot').innerText.length > size"
     tab.page.wait_for_function(grown, arg=size, timeout=_WAIT)
