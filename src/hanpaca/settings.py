@@ -102,13 +102,17 @@ class TokenizerSettings(RecipeSection):
 class RowsSettings(RecipeSection):
     """How the embedding and head rows of the new pieces start."""
 
-    input: Literal["mean", "mean_of_all", "normal"] = "mean"
+    input: Literal["mean", "mean_of_all", "normal", "twin"] = "mean"
     """Embedding rows: `mean` of the base rows that spelled the piece before, the mean of all rows,
-    or draws from a normal distribution with the mean and covariance of all rows."""
-    output: Literal["mean", "mean_of_all", "normal", "first_piece"] = "first_piece"
-    """Head rows, where the head is no table of the embedding: as above, or with `first_piece` the
-    row of the first of the base pieces, shifted so that its logit falls by how rarely the rest of
-    the piece follows (a log-frequency)."""
+    draws from a normal distribution with the mean and covariance of all rows, or with `twin` the
+    row of an English word, another one for each piece, that `dictionary` has as its translation."""
+    output: Literal["mean", "mean_of_all", "normal", "first_piece", "twin"] = "first_piece"
+    """Head rows, where the head is no table of the embedding: as above, shifted with `twin` to how
+    frequent the piece is; or with `first_piece` the row of the first of the base pieces, shifted so
+    that its logit falls by how rarely the rest of the piece follows (a log-frequency)."""
+    dictionary: str | None = later(None)
+    """For `twin`: a dictionary into English, as CC-CEDICT is written or lines of a word, a tab and
+    its translations; `builtin:cedict` is CC-CEDICT out of a package."""
     first_piece_nats: float = 2.0
     """Added to the logit of every new piece under `first_piece`, in nats: a new piece must win
     against the base piece it begins with."""
@@ -124,6 +128,21 @@ class RowsSettings(RecipeSection):
     """Documents to fit rows on."""
     untie: bool = False
     """Give the head rows of its own where the base shares one table between input and output."""
+
+    @property
+    def twins(self) -> bool:
+        """Whether rows start as those of English words."""
+        return "twin" in (self.input, self.output)
+
+    @model_validator(mode="after")
+    def _twins_are_looked_up(self) -> Self:
+        if self.twins and self.dictionary is None:
+            raise ValueError("twin needs a dictionary: name a file, or builtin:cedict for Chinese")
+        if self.dictionary is not None and not self.twins:
+            raise ValueError(
+                "dictionary is for rows that start as twins: set input and output to twin"
+            )
+        return self
 
 
 class GgufSettings(RecipeSection):

@@ -29,6 +29,10 @@ class TrainingSettings(RecipeSection):
     """Peak learning rate of the adapters; where all weights are trained, theirs."""
     row_learning_rate: float = Field(default=1e-3, gt=0)
     """Peak learning rate of trained rows."""
+    row_updates: Literal["apart", "together"] = later("apart")
+    """How the rows of new pieces move: each by itself; or `together`, both rows of a piece by the
+    same updates, along the principal axes of what the head reads, so that what is learned where a
+    piece is read counts where it is predicted."""
     warmup_fraction: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rates rise from 0 to their peak."""
     schedule: Literal["cosine", "linear", "constant", "warmup_stable_decay"] = "cosine"
@@ -106,6 +110,10 @@ class TrainingSettings(RecipeSection):
             raise ValueError(
                 "a base in few bits is not sharded: leave sharding or quantize_base out"
             )
+        if self.row_updates == "together" and "new_rows" not in self.train:
+            raise ValueError("row_updates is of new rows: name new_rows in train, or leave it out")
+        if self.row_updates == "together" and self.sharding != "none":
+            raise ValueError("rows in shards move apart: leave sharding or row_updates out")
         if self.sharding != "none" and self.device_map != "none":
             raise ValueError("sharding and device_map place the same weights: leave one out")
         return self

@@ -107,6 +107,18 @@ def test_tables_and_whole_models_are_trained_as_by_one_process(
     assert largest_difference(alone, shared) <= (BOUND if train != "all" else 2**-9)
 
 
+def test_rows_that_move_together_are_trained_as_by_one_process(
+    pico_untied: Path, material: Path, tmp_path: Path
+) -> None:
+    alone, shared = tmp_path / "alone", tmp_path / "shared"
+    for output, processes in ((alone, 1), (shared, 2)):
+        given = command("pretrain", pico_untied, material, output)
+        ended([*given, "--num-tokens", 64 * 4 * 8, "--row-updates", "together"], processes)
+    losses = [[row["loss"] for row in rows_of(folder)[1:]] for folder in (alone, shared)]
+    assert losses[1] == pytest.approx(losses[0], abs=BOUND)
+    assert largest_difference(alone, shared) <= BOUND
+
+
 def test_preferences_are_learned_as_by_one_process(
     pico_untied: Path, material: Path, tmp_path: Path
 ) -> None:

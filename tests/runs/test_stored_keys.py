@@ -58,6 +58,7 @@ OTHER = {
     "attention": "eager",
     "sharding": "full",
     "train": ["lora"],
+    "row_updates": "together",
     "quantize_base": "nf4",
     "device_map": "auto",
     "compile": True,

@@ -70,7 +70,7 @@ def test_texts_of_packages_are_listed_with_licence_and_command(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     found = {one.name: one for one in hp.doctor() if one.name.startswith("builtin:")}
     assert set(found) == {
-        f"builtin:{name}" for name in ("idioms", "laws", "words", "cloud", "interface")
+        f"builtin:{name}" for name in ("idioms", "laws", "words", "cloud", "interface", "cedict")
     }
     assert found["builtin:words"].mend == "pip install --no-deps jionlp==1.5.31"
     assert "(Apache-2.0)" in found["builtin:words"].found

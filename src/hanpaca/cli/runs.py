@@ -50,7 +50,7 @@ def init(
     """Write a commented recipe for your own base, text and instructions."""
     if path.exists():
         raise RecipeError(f"{path}: already exists; give another name")
-    values = settings_of(load_recipe(budget)) if budget else {}
+    values = settings_of(load_recipe(budget), language) if budget else {}
     values |= {"language": language} if language else {}
     text = recipe_template(values, **({"sections": stage} if stage else {}))
     parse_recipe(text, str(path))

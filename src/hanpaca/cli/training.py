@@ -41,6 +41,7 @@ def grow(
     text: Texts,
     output: Output,
     settings: RowsSettings,
+    replay: Replay = None,
     seed: Seed = 0,
     encoding: Encoding = "utf-8",
     text_field: TextField = "text",
@@ -49,7 +50,10 @@ def grow(
     from hanpaca.steps.grow import grow as grow_base
 
     texts = read_texts(text, encoding=encoding, text_field=text_field)
-    found = grow_base(base, extended, texts, output, settings=settings, seed=seed, tell=_note)
+    old = read_texts(replay or [], encoding=encoding, text_field=text_field)
+    found = grow_base(
+        base, extended, texts, output, settings=settings, replay=old, seed=seed, tell=_note
+    )
     head = "tied" if found["tied"] else "with rows of its own"
     print(f"{output}: {found['num_new_rows']} new rows after {found['num_old_rows']}, head {head}")
 

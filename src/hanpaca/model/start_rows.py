@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from hanpaca.data.translations import Translations
+from hanpaca.errors import DataError
 from hanpaca.model.fit import SpelledText, fit_input_rows, fit_output_rows, spell_out
 from hanpaca.model.load import CausalLM, start_token
 from hanpaca.model.new_rows import (
@@ -20,12 +22,14 @@ from hanpaca.model.new_rows import (
     normal_rows,
     rescaled,
 )
+from hanpaca.model.twins import piece_texts, twin_head_rows, twin_ids
 from hanpaca.settings import RowsSettings
 
 _COUNTED_TEXTS = 5_000
 _AVERAGED_TEXTS = 100
 _AVERAGED_CHARACTERS = 2_000  # of each
 _FITTED_TOKENS = 512  # of a text, in new tokens
+_READ_TEXTS = 150  # of each language, to tell the two apart
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,10 @@ class Growth:
     texts: Sequence[str]
     """Of the new language."""
     seed: int
+    old_texts: Sequence[str] = ()
+    """Of the old language; only twins are kept out of it."""
+    translations: Translations = field(default_factory=dict)
+    """Of pieces into English, for twins."""
 
     @property
     def tied(self) -> bool:
@@ -72,6 +80,9 @@ def start_rows(growth: Growth, settings: RowsSettings) -> tuple[Tensor, Tensor |
 
 def _input_rows(growth: Growth, settings: RowsSettings) -> Tensor:
     table_vd = growth.model.model.embed_tokens.weight.detach()[: len(growth.old)]
+    if settings.input == "twin":
+        twins_nd: Tensor = table_vd[_twins(growth)].float()
+        return twins_nd
     rows = _plain_rows(table_vd, growth, settings.input)
     return rescaled(rows, table_vd) if settings.rescale else rows
 
@@ -80,6 +91,8 @@ def _output_rows(growth: Growth, settings: RowsSettings) -> Tensor:
     head_vd = growth.model.lm_head.weight.detach()[: len(growth.old)]
     if settings.output == "first_piece":
         return _first_piece_rows(growth, head_vd, settings.first_piece_nats)
+    if settings.output == "twin":
+        return _twin_head_rows(growth)
     rows = _plain_rows(head_vd, growth, settings.output)
     return rescaled(rows, head_vd) if settings.rescale else rows
 
@@ -112,6 +125,30 @@ def _first_piece_rows(growth: Growth, head_vd: Tensor, nats: float) -> Tensor:
         ),
         mean_hidden_d=mean_hidden_state(growth.model, [[start, *ids] for ids in sample]),
         nats=nats,
+    )
+
+
+def _twins(growth: Growth) -> list[int]:
+    pieces = piece_texts(growth.new, len(growth.old))
+    return twin_ids(pieces, growth.translations, growth.old.get_vocab())
+
+
+def _twin_head_rows(growth: Growth) -> Tensor:
+    if not growth.old_texts:
+        raise DataError("twins have to be kept out of the old language: give text of it to replay")
+    first, start = len(growth.old), start_token(growth.old)
+    counts = Counter(
+        i for ids in _encoded(growth.new, list(growth.texts[:_COUNTED_TEXTS])) for i in ids
+    )
+    shares_n = torch.tensor([counts[first + n] + 0.5 for n in range(len(growth.spellings))])
+    old_texts = [text[:_AVERAGED_CHARACTERS] for text in growth.old_texts[:_READ_TEXTS]]
+    return twin_head_rows(
+        growth.model,
+        _twins(growth),
+        num_old=first,
+        texts=_spelled_texts(growth, _READ_TEXTS),
+        old_texts=[[start, *ids] for ids in _encoded(growth.old, old_texts)],
+        shares_n=shares_n / sum(counts.values()),
     )
 
 

@@ -1,13 +1,14 @@
 """Which builtin texts a recipe asks for, and what is made of them."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from hanpaca.data.builtin.cloud import build_cloud
 from hanpaca.data.builtin.from_idioms import from_idioms
 from hanpaca.data.builtin.interface import build_interface
 from hanpaca.data.builtin.laws import build_laws
 from hanpaca.data.builtin.material import BuiltinMaterial, without_leaks
-from hanpaca.data.builtin.packages import package_of
+from hanpaca.data.builtin.packages import CEDICT, dictionary_file, package_of
 from hanpaca.data.builtin.words import build_words
 from hanpaca.data.idioms import build_idioms
 from hanpaca.errors import HanpacaError, RecipeError
@@ -52,9 +53,25 @@ def package_files(name: str, language: str) -> list[Artifact]:
     ]
 
 
+def dictionary_of(recipe: Recipe) -> Path:
+    """Where the dictionary of `rows` lies.
+
+    Raises:
+        ResourceError: Its package is not installed.
+    """
+    name = str(recipe.rows.dictionary)
+    return dictionary_file(name) if name == CEDICT.word else recipe.locate(name)
+
+
+def _packaged(recipe: Recipe) -> list[str]:
+    """Words of the texts, and of a dictionary, out of packages."""
+    uses_cedict = recipe.rows.dictionary == CEDICT.word
+    return [*sources_of(recipe), *([CEDICT.word] if uses_cedict else [])]
+
+
 def licences(recipe: Recipe) -> list[Provenance]:
     """Package and licence of each text, for who passes on what was made of them."""
-    packages = [package_of(name, recipe.language) for name in sources_of(recipe)]
+    packages = [package_of(name, recipe.language) for name in _packaged(recipe)]
     return [
         Provenance(one.word, f"{one.holds}; {one.requirement}, {one.licence}")
         for one in packages
@@ -64,7 +81,7 @@ def licences(recipe: Recipe) -> list[Provenance]:
 
 def not_installed(recipe: Recipe) -> Iterator[str]:
     """A line for each source whose package is not there: what a run would refuse with."""
-    for name in sources_of(recipe):
+    for name in _packaged(recipe):
         try:
             if package := package_of(name, recipe.language):
                 package.path()

@@ -25,7 +25,7 @@ from hanpaca.data.sources import Texts
 from hanpaca.errors import DataError
 from hanpaca.files import Artifact, describe_file
 from hanpaca.progress import Tell, silent
-from hanpaca.runs.builtin import build_sources, package_files
+from hanpaca.runs.builtin import build_sources, dictionary_of, package_files
 from hanpaca.runs.layout import (
     CONVERSATIONS,
     QUESTIONS,
@@ -67,6 +67,13 @@ def tokenizer_inputs(recipe: Recipe) -> list[Artifact]:
         return []
     named = [*(name for name in (section.required, section.prior) if name), *section.protect]
     return [file for name in named for file in _described(recipe.locate(name), name)]
+
+
+def rows_inputs(recipe: Recipe) -> list[Artifact]:
+    """The dictionary that the rows of new pieces are looked up in."""
+    if recipe.rows.dictionary is None:
+        return []
+    return _described(dictionary_of(recipe), recipe.rows.dictionary)
 
 
 def preference_inputs(recipe: Recipe) -> list[Artifact]:

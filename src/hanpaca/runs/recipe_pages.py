@@ -23,7 +23,8 @@ _READERS = {
 }
 """Who reads which key of `data`; preferences are measured on text."""
 _YOURS = ("base", *(f"data.{key}" for key in _READERS))
-_OF_ONE_RECIPE = ("tokenizer.scripts", "eval.notes")
+_OF_ONE_RECIPE = ("tokenizer.scripts", "eval.notes", "eval.tasks")
+_OF_A_DICTIONARY = ("rows.input", "rows.output", "rows.dictionary")
 _KINDS: dict[object, str] = {
     str: "text",
     int: "whole number",
@@ -67,18 +68,24 @@ def recipe_template(
     return "\n".join(lines) + "\n"
 
 
-def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """The choices of a recipe that suit another base, language and text too, by their dotted keys.
+def settings_of(recipe: Recipe, language: str | None = None) -> dict[str, Any]:
+    """The choices of a recipe that suit another base and text too, by their dotted keys.
+
+    Args:
+        recipe: The choices.
+        language: Another language than the recipe's; None for the same. A dictionary does not suit
+            it, and what is looked up in there.
 
     >>> from hanpaca.runs.recipe import load_recipe
     >>> settings_of(load_recipe("quickstart"))["pretrain.learning_rate"]
     0.001
     """
     found = {}
+    looked_up = _OF_A_DICTIONARY if language not in (None, recipe.language) else ()
     for key in all_keys():
         *sections, name = key.path.split(".")
         section = reduce(lambda at, one: at and getattr(at, one), sections, recipe)
-        own = not sections or sections[0] == "data" or key.path in _OF_ONE_RECIPE
+        own = not sections or sections[0] == "data" or key.path in (*_OF_ONE_RECIPE, *looked_up)
         if section is not None and not key.section and not own:
             found[key.path] = getattr(section, name)
     return found

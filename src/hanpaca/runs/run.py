@@ -22,7 +22,12 @@ from hanpaca.runs.folder import (
     write_stage_list,
 )
 from hanpaca.runs.layout import TOKENIZER, Job
-from hanpaca.runs.materials import external_inputs, preference_inputs, tokenizer_inputs
+from hanpaca.runs.materials import (
+    external_inputs,
+    preference_inputs,
+    rows_inputs,
+    tokenizer_inputs,
+)
 from hanpaca.runs.plan import estimate
 from hanpaca.runs.recipe import load_recipe
 from hanpaca.runs.recipe_keys import all_keys
@@ -195,5 +200,9 @@ def _inputs(job: Job, stage: Stage, base_inputs: Sequence[Artifact]) -> list[Art
         for name in layout.read_in(job.recipe, stage.reads)
         for artifact in read_manifest(job.stage(name)).outputs
     ]
-    own = {TOKENIZER: tokenizer_inputs, layout.DPO: preference_inputs}.get(stage.name)
+    own = {
+        TOKENIZER: tokenizer_inputs,
+        layout.BASE: rows_inputs,
+        layout.DPO: preference_inputs,
+    }.get(stage.name)
     return [*base_inputs, *earlier, *(own(job.recipe) if own else [])]

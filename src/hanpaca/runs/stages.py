@@ -64,15 +64,20 @@ def tokenizer(job: Job, folder: Path) -> Metrics:
 
 def base(job: Job, folder: Path) -> Metrics:
     """20-base: the base model with a row for every new piece; every old row as it was."""
+    from hanpaca.runs.builtin import dictionary_of
     from hanpaca.steps.grow import grow_in
 
+    rows = job.recipe.rows
+    if rows.dictionary:
+        rows = rows.model_copy(update={"dictionary": str(dictionary_of(job.recipe))})
     return grow_in(
         folder,
         job.base,
         job.stage(layout.TOKENIZER),
         _spellings(job),
         _learned(job),
-        settings=job.recipe.rows,
+        settings=rows,
+        old_texts=read_texts(job.stage(layout.DATA) / layout.REPLAY) if rows.twins else (),
         seed=job.recipe.seed,
     )
 

@@ -11,6 +11,8 @@ from hanpaca.checkpoints.dtypes import DTYPES
 from hanpaca.checkpoints.model import read_tensors
 from hanpaca.checkpoints.rows import open_rows
 from hanpaca.checkpoints.tensors import matrix_shape
+from hanpaca.data.builtin.packages import dictionary_file
+from hanpaca.data.translations import read_translations
 from hanpaca.errors import ArtifactError, DataError
 from hanpaca.files import Artifact, describe_file, whole
 from hanpaca.manifests import GROWN, Manifest, environment, stage_key, write_manifest
@@ -36,6 +38,7 @@ def grow(
     output: Path | str,
     *,
     settings: RowsSettings | None = None,
+    replay: Iterable[str] = (),
     seed: int = 0,
     tell: Tell = silent,
 ) -> dict[str, Any]:
@@ -46,7 +49,8 @@ def grow(
         tokenizer: Folder of its extended tokenizer.
         texts: Documents of the new language, for starts that look at text.
         output: Folder to write; must not exist. Its manifest says how many rows are new.
-        settings: How the rows start.
+        settings: How the rows start; a dictionary is found from the folder that you are in.
+        replay: Documents of the old language, which twins are kept out of.
         seed: Of random starts.
         tell: Called when something takes time.
 
@@ -54,9 +58,9 @@ def grow(
         Metrics: `num_old_rows`, `num_new_rows`, and whether the head is `tied` to the embedding.
 
     Raises:
-        DataError: There is no text.
-        ArtifactError: The base cannot be read, the tokenizer does not extend the base's, the result
-            is not the base and new rows, or `output` exists.
+        DataError: There is no text, none of the old language for twins, or no dictionary to read.
+        ResourceError: The package of a builtin dictionary is not installed.
+        ArtifactError: The base cannot be read, the tokenizer does not extend it; `output` exists.
 
     Examples:
         >>> grow(base, extended, texts, folder / "grown")
@@ -73,9 +77,16 @@ def grow(
     with whole(Path(output)) as folder:
         folder.mkdir()
         metrics = grow_in(
-            folder, base, tokenizer, spellings, documents, settings=settings, seed=seed
+            folder,
+            base,
+            tokenizer,
+            spellings,
+            documents,
+            settings=settings,
+            old_texts=list(replay),
+            seed=seed,
         )
-        inputs = [*_files(base), *_files(tokenizer)]
+        inputs = [*_files(base), *_files(tokenizer), *_dictionary(settings)]
         config = {**settings.model_dump(mode="json"), "seed": seed}
         _write_manifest(folder, config, inputs, metrics=metrics, begun=begun)
     return metrics
@@ -89,6 +100,7 @@ def grow_in(
     texts: Sequence[str],
     *,
     settings: RowsSettings,
+    old_texts: Sequence[str] = (),
     seed: int,
 ) -> dict[str, Any]:
     """Do the work of `grow` in a folder that somebody keeps for it, such as a run's stage.
@@ -100,9 +112,12 @@ def grow_in(
         spellings: Base tokens of each new piece; there may be none.
         texts: Of the new language, for starts that look at text.
         settings: How the rows start.
+        old_texts: Of the old language, which twins are kept out of.
         seed: Of random starts.
 
     Raises:
+        DataError: There is no text of the old language for twins; or the dictionary cannot be read,
+            or has none of the pieces.
         ArtifactError: The base cannot be read, or the result is not the base and new rows.
     """
     old, new = load_tokenizer(base), load_tokenizer(extended)
@@ -115,7 +130,9 @@ def grow_in(
         num_added=len(spellings),
     )
     model = load_model(base, dtype=DTYPES[stored.dtype])
-    growth = Growth(model, old, new, spellings, texts, seed)
+    named = settings.dictionary if spellings else None
+    translations = read_translations(dictionary_file(named)) if named else {}
+    growth = Growth(model, old, new, spellings, texts, seed, old_texts, translations)
     input_rows, output_rows = start_rows(growth, settings)
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     copy_tokenizer(extended, folder)
@@ -160,6 +177,13 @@ def _write_manifest(
         seconds=round((datetime.now(UTC) - begun).total_seconds(), 2),
     )
     write_manifest(folder, manifest)
+
+
+def _dictionary(settings: RowsSettings) -> list[Artifact]:
+    if settings.dictionary is None:
+        return []
+    file = dictionary_file(settings.dictionary)
+    return [describe_file(file, name=file.name)]
 
 
 def _files(folder: Path, *, inside: bool = False) -> list[Artifact]:

@@ -41,6 +41,7 @@ from hanpaca.together import everyone, leads, num_processes
 from hanpaca.training.arguments import Optimization
 from hanpaca.training.journal import METRICS, Probe, Step, first_and_last
 from hanpaca.training.monitor import BEST, HELDOUT, REPLAY_HELDOUT, kept_best, with_spare
+from hanpaca.training.rows import principal_axes
 from hanpaca.training.sharding import shard
 from hanpaca.training.threads import training_threads
 from hanpaca.training.train import BlockDataset, Trainable, train
@@ -158,6 +159,7 @@ def _train(  # noqa: PLR0913  # what every process is given, and what the first 
     for note in (_trained_note(model), *_length_notes(model, settings.block_tokens)):
         tell(Progress(0, note=note))
     loss = objective(model)
+    axes = principal_axes(model, blocks) if settings.row_updates == "together" else None
     sharded = _laid_out(loss, settings, tell)
     factors, faster, rows = _groups(model, settings)
     made_of = _fingerprints(base)
@@ -175,6 +177,7 @@ def _train(  # noqa: PLR0913  # what every process is given, and what the first 
             factors,
             rows,
             faster=faster,
+            axes=axes if rows else None,
             save=save,
             load=lambda place: load_adapter_state(model, place / ADAPTER_WEIGHTS),
             measures=loss.measures if isinstance(loss, PreferenceLoss) else dict,

@@ -30,13 +30,14 @@ from transformers import (
 )
 
 from hanpaca.data.pack import BlockColumn
-from hanpaca.errors import ArtifactError, ResourceError
+from hanpaca.errors import ArtifactError, RecipeError, ResourceError
 from hanpaca.files import CHECKPOINTS
 from hanpaca.model.loss import NO_LABEL
 from hanpaca.together import leads, num_processes
 from hanpaca.training.arguments import Optimization, trainer_arguments
 from hanpaca.training.journal import METRICS, WHOLE, Journal, Probe, Step
 from hanpaca.training.proof import Proof
+from hanpaca.training.rows import AXES, RowAdamW
 from hanpaca.training.sharding import load_optimizer, save_optimizer
 
 _UNWRITTEN = re.compile("iostream|write|Writer")
@@ -61,6 +62,8 @@ class Trainable:
     """Reads back what `save` wrote."""
     faster: Sequence[nn.Parameter] = ()
     """LoRA factors with a rate of their own, not among `factors`."""
+    axes: torch.Tensor | None = None
+    """Along which `rows` get one update, (hidden, hidden); None moves each alone (`rows.py`)."""
     measures: Callable[[], Mapping[str, float]] = dict
     """What the last step gave beside its loss, for `metrics.jsonl`; asked in every process."""
 
@@ -140,12 +143,15 @@ def train(
         HanpacaError: The loss became infinite or not a number: names the step; or texts of one
             block see each other, or something that is to be trained is not (`proof.py`).
         ArtifactError: A checkpoint does not fit.
-        RecipeError: The blocks of a step cannot be shared by the processes.
+        RecipeError: The blocks of a step cannot be shared by the processes, or rows that move
+            together are given to DeepSpeed.
         ResourceError: The package of a tracker is missing.
     """
     _prepare_trackers(optimization.trackers, folder)
     checkpoints = folder / CHECKPOINTS
     arguments = trainer_arguments(checkpoints, optimization, ahead=not (probe and probe.changing))
+    if trainable.axes is not None and arguments.deepspeed_plugin is not None:
+        raise RecipeError("DeepSpeed moves rows apart", "set {row_updates} to apart")
     resume = _agreed_checkpoint(checkpoints)
     journal = Journal(
         folder / METRICS,
@@ -187,13 +193,14 @@ def _optimizers(
     trainable: Trainable, optimization: Optimization, num_steps: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     rate = optimization.learning_rate
-    parts = [
-        (trainable.factors, rate),
-        (trainable.faster, rate * optimization.faster_ratio),
-        (trainable.rows, optimization.row_learning_rate),
+    together = {} if trainable.axes is None else {AXES: trainable.axes}
+    parts: list[tuple[Sequence[nn.Parameter], float, dict[str, torch.Tensor]]] = [
+        (trainable.factors, rate, {}),
+        (trainable.faster, rate * optimization.faster_ratio, {}),
+        (trainable.rows, optimization.row_learning_rate, together),
     ]
-    optimizer = torch.optim.AdamW(
-        [{"params": list(weights), "lr": peak} for weights, peak in parts if weights],
+    optimizer = RowAdamW(
+        [{"params": list(weights), "lr": peak, **more} for weights, peak, more in parts if weights],
         weight_decay=optimization.weight_decay,
         betas=(0.9, 0.99),
         fused=True,

