@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,8 @@ _ABSENT_TRIES = 4
 _JITTER = 0.25
 """Share of a pause that is added by chance, so that clients sent away together come back apart."""
 _MOST_TOLD = 200
+_OPENING = threading.Lock()
+_CLIENT = "_opened"
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,9 @@ class Endpoint:
 
     def close(self) -> None:
         """End the connections; what is open then comes to nothing."""
-        if client := self.__dict__.pop("_client", None):
+        with _OPENING:
+            client = self.__dict__.pop(_CLIENT, None)
+        if client:
             client.close()
 
     def _attempt(
@@ -186,9 +191,13 @@ class Endpoint:
         key = self._key()
         return (text.replace(key, "…") if key else text)[:_MOST_TOLD]
 
-    @cached_property
+    @property
     def _client(self) -> Any:  # noqa: ANN401  # of a package that may be missing
-        return _httpx2().Client(timeout=self.timeout_seconds)
+        """One for all threads that ask."""
+        with _OPENING:
+            if _CLIENT not in self.__dict__:
+                self.__dict__[_CLIENT] = _httpx2().Client(timeout=self.timeout_seconds)
+            return self.__dict__[_CLIENT]
 
     @cached_property
     def _failures(self) -> type[Exception]:
