@@ -79,6 +79,7 @@ def page_asks(client: httpx2.Client, question: str, stack: ExitStack) -> Iterato
     return stack.enter_context(stream).iter_lines()
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_an_answer_open_on_the_page_and_one_of_a_program(
     server: Served,
 ) -> None:

@@ -140,6 +140,7 @@ def test_whole_tensors_beside_the_factors(run: Run, base: Path, tmp_path: Path) 
     assert torch.equal(load_file(tmp_path / "out/model.safetensors")["model.norm.weight"], norm)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
@@ -246,6 +247,7 @@ def test_names_with_a_wrapper_before_them(
     assert torch.allclose(by_transformers(tmp_path / "out"), wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_base_of_bin_files_is_merged_written_grown_and_measured(
     run: Run, base: Path, tmp_path: Path
 ) -> None:

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import hanpaca
 from tests.support.papers import write_pdf
 
 TEA = "龙井茶产于杭州，是绿茶。"
 
 
+@pytest.mark.slow
 def test_documents_are_read_and_found(tmp_path: Path) -> None:
     (tmp_path / "tea.txt").write_text(TEA, encoding="gb18030")
     (tmp_path / "empty.txt").touch()

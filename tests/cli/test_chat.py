@@ -71,6 +71,7 @@ def test_a_character_split_across_tokens_comes_whole(short: Path) -> None:
             assert "".join(model.stream(question, Sampling(max_tokens=most))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, EDITOR])
 def test_a_conversation_of_several_turns(
     short: Path, opened: list[Terminal], environment: dict[str, str]
@@ -87,6 +88,7 @@ def test_a_conversation_of_several_turns(
     assert terminal.end() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, EDITOR])
 def test_ctrl_c_stops_an_answer_or_clears_a_line_and_ctrl_d_leaves(
     endless: Path, opened: list[Terminal], environment: dict[str, str]
@@ -111,6 +113,7 @@ def test_ctrl_c_stops_an_answer_or_clears_a_line_and_ctrl_d_leaves(
     assert terminal.end() == 0
 
 
+@pytest.mark.slow
 def test_a_line_of_chinese_is_edited_by_character_and_called_back(
     short: Path, opened: list[Terminal], tmp_path: Path
 ) -> None:
@@ -141,6 +144,7 @@ def test_a_line_of_chinese_is_edited_by_character_and_called_back(
     ]
 
 
+@pytest.mark.slow
 def test_commands_of_a_conversation(short: Path, tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
     lines = (
@@ -173,6 +177,7 @@ def test_commands_of_a_conversation(short: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_full_context_loses_its_oldest_turns_and_the_talk_goes_on(short: Path) -> None:
     lines = "".join(f"question number {n} is about something\n" for n in range(30))
     done = chat(short, *ONE, "--context-tokens", 256, "--max-tokens", 16, given=lines)
@@ -186,6 +191,7 @@ def test_a_full_context_loses_its_oldest_turns_and_the_talk_goes_on(short: Path)
     }
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_too_long_is_one_line_and_the_talk_goes_on(
     short: Path, opened: list[Terminal]
 ) -> None:
@@ -206,6 +212,7 @@ def test_a_prompt_that_is_too_long_is_one_line_and_the_talk_goes_on(
     assert len(done.stderr.splitlines()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{}, {"LC_ALL": "C"}, {"PYTHONIOENCODING": "utf-8:strict"}])
 def test_bytes_in_another_encoding_are_one_line(short: Path, environment: dict[str, str]) -> None:
     done = chat(short, *ONE, given=GB18030, **environment)
@@ -218,6 +225,7 @@ def test_bytes_in_another_encoding_are_one_line(short: Path, environment: dict[s
     assert (done.returncode, done.stdout) == (0, f"{ANSWER}\n" * 3 + "\n")
 
 
+@pytest.mark.slow
 def test_half_a_character_is_one_line(short: Path) -> None:
     done = chat(short, *ONE, given="你好".encode()[:-1])
     assert (done.returncode, done.stdout) == (3, "")
@@ -233,6 +241,7 @@ def test_a_terminal_that_cannot_show_a_character_shows_another(short: Path) -> N
     assert (done.returncode, done.stdout) == (0, "???\n")
 
 
+@pytest.mark.slow
 def test_one_question_is_answered_and_that_is_all(short: Path) -> None:
     done = chat(short, "你好", *ONE, given="not read\n")
     assert (done.returncode, done.stdout) == (0, f"{ANSWER}\n")
@@ -245,6 +254,7 @@ def test_a_text_is_continued_without_a_template(short: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{ANSWER[1:]}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -276,6 +286,7 @@ def test_of_a_run_the_file_for_use_is_taken(short: Path, tmp_path: Path) -> None
     assert done.stderr.startswith("own.q4_k_m.gguf: 1 of ")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("ss") is None, reason="ss is not installed")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_chat_listens_on_no_tcp_port_and_leaves_no_folder(

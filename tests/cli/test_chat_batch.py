@@ -54,6 +54,7 @@ def test_every_row_is_answered_in_order_with_what_it_had(short: Path, tmp_path: 
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.jsonl", "q.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_killed_batch_goes_on_where_it_was(pico_base: Path, tmp_path: Path) -> None:
     endless = scripted_model(pico_base, tmp_path / "endless", last="\n")
     questions = write(tmp_path / "q.jsonl", *(f"问{number}" for number in range(30)))

@@ -20,6 +20,7 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("named", ["", "poem="])
 @pytest.mark.parametrize(
     ("file", "options"),

@@ -82,6 +82,7 @@ def test_size_of_a_model_and_of_the_reference(files: Path, pico_untied: Path) ->
     assert "Chinese-Alpaca 13B" in call("size", "--reference").stdout
 
 
+@pytest.mark.slow
 def test_imatrix_is_collected_used_and_compared(
     files: Path, pico_untied: Path, tmp_path: Path
 ) -> None:

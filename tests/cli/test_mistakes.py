@@ -162,6 +162,7 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("words", "status", "message"), MISTAKES, ids=[m[0] for m in MISTAKES])
 def test_a_mistake_is_one_line(

@@ -89,6 +89,7 @@ def test_every_one_of_many_requests_is_answered(server: Served) -> None:
     assert server.waits_until_idle(2)
 
 
+@pytest.mark.slow
 def test_rare_characters_come_whole(server: Served) -> None:
     """200 streams of characters of three and four bytes, each byte a token of its own."""
     rare = ["𠮷", "龘", "😀", "👩‍🔬", "🇨🇳", "𓀀", "é", "ﷺ", "쀍", "한"]
@@ -104,6 +105,7 @@ def test_rare_characters_come_whole(server: Served) -> None:
             assert said == wanted
 
 
+@pytest.mark.slow
 def test_a_client_that_hangs_up_frees_its_place(endless: Path) -> None:
     with served(endless, *LONG) as server:
         for more in ({"stream": True}, {}):
@@ -112,6 +114,7 @@ def test_a_client_that_hangs_up_frees_its_place(endless: Path) -> None:
             assert server.waits_until_idle(2), more
 
 
+@pytest.mark.slow
 def test_too_many_that_wait_are_told_to_come_back(endless: Path) -> None:
     words = ("--context-tokens", "30000", "--num-parallel", "1", "--most-waiting", "1")
     with served(endless, *words) as server, _asking(server), _asking(server):
@@ -121,6 +124,7 @@ def test_too_many_that_wait_are_told_to_come_back(endless: Path) -> None:
         assert (reply.headers["retry-after"], reply.json()["error"]["code"]) == ("1", "busy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_two_open_streams_do_not_keep_it(
     endless: Path, tmp_path: Path, end: signal.Signals

@@ -9,6 +9,7 @@ import pytest
 QUICKSTART = Path(__file__).parents[2] / "src/hanpaca/recipes/quickstart.yaml"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["run", "--help"], ["plan", str(QUICKSTART)], ["status", "."], ["models"]],

@@ -122,6 +122,7 @@ def test_every_row_is_kept_in_its_order_or_accounted_for(
     assert not twice.dropped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_above_the_threshold_stay_as_rarely_as_is_said(tmp_path: Path, seed: int) -> None:
     path, kept = write(tmp_path / "in.jsonl", varied(seed, 300)), tmp_path / "out.jsonl"

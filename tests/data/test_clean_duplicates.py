@@ -66,6 +66,7 @@ def test_texts_shorter_than_a_shingle_are_equal_only_to_themselves() -> None:
     assert len({bytes(one) for one in signatures}) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.9])
 def test_pairs_are_found_as_often_as_is_said(threshold: float) -> None:
     banding = Banding.of(threshold)

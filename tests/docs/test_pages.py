@@ -84,6 +84,7 @@ def test_a_reader_can_do_what_a_page_says(page: Path, capsys: pytest.CaptureFixt
             assert said.status == 0, (step.text, said.last_line)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_every_command_of_every_page_exists_with_its_options(page: Path) -> None:
     if page.name == "cli.md":

@@ -40,6 +40,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 5_000, stream._CHUNK_ELEMENTS])
 def test_files_are_the_kernels_bytes_however_they_are_cut(
     chunk: int, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,6 +82,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("dialect", [*ADAPTERS, "longer"])
 @pytest.mark.parametrize("layout", ["safetensors", "bin", "pth"])

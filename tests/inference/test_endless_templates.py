@@ -21,6 +21,7 @@ DOUBLING = (
 NO_END = r"{}: its chat template does not end within two seconds and a gigabyte"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", [LONG, NESTED, DOUBLING, "{{ 'a' * 10000000000 }}"])
 def test_a_template_without_an_end_is_refused(template: str) -> None:
     with pytest.raises(ArtifactError, match=NO_END.format(r"m\.gguf")):

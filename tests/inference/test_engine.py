@@ -24,6 +24,7 @@ def test_streamed_text_is_the_whole_answer_without_half_characters(smollm2_gguf:
     assert answer.seconds > 0
 
 
+@pytest.mark.slow
 def test_closing_a_stream_stops_the_model_and_leaves_it_usable(smollm2_gguf: Path) -> None:
     with ChatModel(smollm2_gguf, context_tokens=1024, num_threads=1) as model:
         stream = model.stream(
@@ -38,6 +39,7 @@ def test_closing_a_stream_stops_the_model_and_leaves_it_usable(smollm2_gguf: Pat
     assert again.stopped
 
 
+@pytest.mark.slow
 def test_a_cut_answer_says_so_and_many_keep_their_order(smollm2_gguf: Path) -> None:
     questions = [[{"role": "user", "content": f"Repeat the number {n}."}] for n in (11, 42, 7)]
     with ChatModel(smollm2_gguf, context_tokens=256, num_parallel=2, num_threads=1) as model:

@@ -45,6 +45,7 @@ def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
     assert after[0].text.startswith(ANSWER)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ctrl_c")
 def test_a_suite_of_answers_without_end_is_not_waited_for(endless: Path) -> None:
     main = threading.main_thread().ident

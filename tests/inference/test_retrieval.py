@@ -78,6 +78,7 @@ def bm25(texts: list[str], question: str) -> dict[int, float]:
     return scores
 
 
+@pytest.mark.slow
 def test_scores_are_bm25_and_the_best_are_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -71,6 +71,7 @@ def said(server: Served, model: str) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_base_answers_to_the_byte_as_without_adapters(server: Served, files: Path) -> None:
     names = httpx2.get(server.url + "/v1/models").json()["data"]
     assert [one["id"] for one in names] == ["base", "a", "b"]
@@ -91,6 +92,7 @@ def test_an_adapter_answers_as_if_it_were_folded_in(server: Served, files: Path)
     assert not np.allclose(first, plain, atol=0.2)
 
 
+@pytest.mark.slow
 def test_vectors_are_the_bases_whichever_name_is_asked(files: Path) -> None:
     words = (*WORDS, "--embeddings", "--adapter", f"a={files}/a.gguf")
     with served(files / "base.gguf", *words) as server:

@@ -241,6 +241,7 @@ def test_real_byte_level_vocabularies(
         assert differing(ours, back, TEXTS) == []
 
 
+@pytest.mark.slow
 def test_pieces_behind_added_tokens(pico_sentencepiece: Path, tmp_path: Path) -> None:
     """ChatML's tokens stand beside `tokenizer.model`; new pieces come after them everywhere."""
     base, folder = tmp_path / "base", tmp_path / "t"

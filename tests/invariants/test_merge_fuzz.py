@@ -150,6 +150,7 @@ def check_one(seed: int, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(20))
 def test_a_merged_model_answers_as_in_peft(seed: int, tmp_path: Path) -> None:

@@ -91,12 +91,14 @@ def parameters(model: CausalLM) -> list[torch.nn.Parameter]:
     return [*factors, *rows]
 
 
+@pytest.mark.slow
 @QUIET
 @given(documents=st.lists(TOKENS, min_size=1, max_size=9))
 def test_documents(documents: list[list[int]], base: Path) -> None:
     check(base, [document_sequence(ids, start_id=1, end_id=2) for ids in documents])
 
 
+@pytest.mark.slow
 @QUIET
 @given(
     talks=st.lists(st.lists(st.text("ab 山水?", min_size=1), min_size=1, max_size=3), min_size=1)
@@ -179,6 +181,7 @@ def grads_of(losses: list[torch.Tensor], model: nn.Module) -> list[torch.Tensor]
     return [one.grad.clone() for one in model.parameters() if one.grad is not None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("attention", ["eager", "sdpa", "hanpaca_grouped"])
 @pytest.mark.parametrize("wrap", [wrapped_by_peft, wrapped_by_accelerate])
@@ -215,6 +218,7 @@ def packed_and_alone(
     return packed, alone
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("wrap", [wrapped_by_peft, wrapped_by_accelerate])
 def test_the_masks_of_flex_attention(

@@ -130,6 +130,7 @@ PROPERTIES = (keeps_other_text, cuts_nowhere_new, decodes_like_the_base, engines
 each_property = pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
 
 
+@pytest.mark.slow
 @each_property
 @given(text=MIXED)
 def test_every_guarantee(case: Case, check: Callable[[Case, str], None], text: str) -> None:
@@ -156,6 +157,7 @@ def test_no_piece_is_dead(case: Case) -> None:
         assert i in case.extended.encode("x" + text + "x")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["byte_level", "sentencepiece"])
 @settings(max_examples=25, suppress_health_check=list(HealthCheck), deadline=None)
 @given(texts=st.lists(MIXED, min_size=1, max_size=8), num_pieces=st.integers(1, 50))

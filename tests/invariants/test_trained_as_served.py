@@ -136,6 +136,7 @@ def pieces(pico_sentencepiece: Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_pieces_of_sentencepiece(template: str, pieces: Path, tmp_path: Path) -> None:
     check(pieces, TEMPLATES[template], tmp_path)

@@ -174,6 +174,7 @@ def of_python(base: Path, adapters: list[Path]) -> Answer:
         return Answer(worded(error), ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_every_command_gives_the_same_answer(case: str, pico_untied: Path, tmp_path: Path) -> None:
     make, reason = CASES[case]

@@ -320,6 +320,7 @@ def test_a_scaling_that_is_no_number_is_refused(
         merge_adapters(pico_untied, [adapter], tmp_path / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["(.|.)*" * 6 + "[A-Z]", "a" * 3000])
 def test_a_pattern_that_would_hang_is_refused(
     pattern: str, pico_untied: Path, tmp_path: Path

@@ -52,6 +52,7 @@ def edited(adapter: Path, folder: Path, **changes: object) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["pico_base", "pico_untied"])
 def test_the_merged_model_answers_as_peft_does(
     which: str, tmp_path: Path, request: pytest.FixtureRequest

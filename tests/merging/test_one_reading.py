@@ -6,6 +6,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from hanpaca.checkpoints.fingerprint import model_fingerprint
 from tests.support.adapters import adapter_of
 
@@ -42,6 +44,7 @@ def times_read(base: Path, output: Path, *adapters: Path) -> list[Counter[str]]:
     return [Counter(one) for one in json.loads(done.stdout.splitlines()[-1])]
 
 
+@pytest.mark.slow
 def test_headers_of_base_and_adapter_are_read_once(pico_untied: Path, tmp_path: Path) -> None:
     """With an adapter that records its base, so that the base is hashed, too."""
     mark = model_fingerprint(pico_untied)

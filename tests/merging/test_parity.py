@@ -56,6 +56,7 @@ def test_two_adapters_in_order(pico_untied: Path, tmp_path: Path) -> None:
     assert not parity.compare(plan, tmp_path / "wrong", torch.float32).passed
 
 
+@pytest.mark.slow
 def test_one_wrong_matrix_is_found(pico_untied: Path, tmp_path: Path) -> None:
     adapter = make_adapter(pico_untied, tmp_path / "a", lora_alpha=40)
     plan = merged(pico_untied, [adapter], tmp_path / "o")
@@ -98,6 +99,7 @@ def test_an_adapter_peft_cannot_read_is_told(pico_untied: Path, tmp_path: Path) 
         parity.compare(plan, tmp_path / "o", torch.float32)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_was_found(
     pico_untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def encoder(folder: Path) -> Callable[[str], list[int]]:
     return lambda text: list(tokenizer.encode(text, add_special_tokens=False))
 
 
+@pytest.mark.slow
 def test_log_probabilities_are_those_of_a_forward_pass_each(model: CausalLM) -> None:
     begin = tuple(range(60, 110))
     asked = [

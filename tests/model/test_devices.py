@@ -52,6 +52,7 @@ QUIET = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 """PyTorch's compiler looks at it itself."""
 
 
+@pytest.mark.slow
 @QUIET
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_layers_in_graphs_train_the_same(checkpointing: bool, pico_untied: Path) -> None:

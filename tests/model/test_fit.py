@@ -23,6 +23,7 @@ def test_a_text_is_spelled_out_with_the_end_of_every_token(model: CausalLM) -> N
     assert [text.base_ids[end] for end in text.ends] == [1, 21, 7, 24]
 
 
+@pytest.mark.slow
 def test_fitted_input_rows_come_closer_to_the_spelled_text(model: CausalLM) -> None:
     first = model.config.vocab_size
     texts = [

@@ -64,6 +64,7 @@ def test_peft_loads_it_and_merging_and_gguf_have_its_bits(
     check_merged_as_peft(model, IDS, base, adapter, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_gradients_and_starts_are_those_of_peft(

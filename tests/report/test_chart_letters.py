@@ -73,6 +73,7 @@ def check(figure: "Figure") -> None:
         assert apart, f"{text!r} lies over {other!r}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_nothing_is_written_over_another_or_cut_off_on_any_page(
     drawn: list["Figure"], lang: str
@@ -85,6 +86,7 @@ def test_nothing_is_written_over_another_or_cut_off_on_any_page(
     assert len(drawn) == 5 + 1 + 2 + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a model with a name of some length", "N=10", "q4_k_m"])
 @pytest.mark.parametrize("number", [1, 6, 24])
 def test_nor_with_few_or_many_lines_and_long_or_short_names(

@@ -110,6 +110,7 @@ def test_a_hub_that_cannot_be_reached_is_said(
         resolve_base(recipe_with(tmp_path, "someone/some-model"), lambda text: None)
 
 
+@pytest.mark.slow
 def test_a_base_with_a_tokenizer_model_alone_gets_the_json_beside_links(
     pico_sentencepiece: Path, tmp_path: Path
 ) -> None:

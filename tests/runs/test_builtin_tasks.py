@@ -99,6 +99,7 @@ def test_sources_are_divided_and_tasks_bring_their_instructions(make: Make, tmp_
     assert len(list(read_jsonl(folder / layout.QUESTIONS))) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("installed")
 def test_without_tasks_nothing_of_them_is_made(make: Make, tmp_path: Path) -> None:
     folder = tmp_path / "05-data"

@@ -65,6 +65,7 @@ def run(
     return folder
 
 
+@pytest.mark.slow
 def test_runs_are_compared_text_by_text_and_setting_by_setting(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -198,6 +198,7 @@ def test_a_heldout_question_is_what_a_user_asked_and_was_answered(
     assert found == ([asked] * 2 if asked else [])
 
 
+@pytest.mark.slow
 def test_english_is_measured_even_where_none_is_replayed(work: Work, stage: Path) -> None:
     metrics = work(replay=[])
     assert metrics["num_replay_characters"] == 0
@@ -205,6 +206,7 @@ def test_english_is_measured_even_where_none_is_replayed(work: Work, stage: Path
     assert metrics["num_heldout_replay_characters"] > 1_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_texts", [1, 2, 3, 5])
 def test_a_little_replay_is_learned_and_two_texts_are_measured(
     num_texts: int, work: Work, own: Path, stage: Path

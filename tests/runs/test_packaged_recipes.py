@@ -62,7 +62,7 @@ def test_the_reference_trains_the_share_that_it_reports(
 def test_every_recipe_of_the_package_is_planned() -> None:
     known = packaged_recipes()
     assert {f"reference/{name}" for name in SHARES} < known.keys()
-    assert {"quickstart", "evening", "gpu"} < known.keys()
+    assert {"quickstart", "evening", "gpu", "korean"} < known.keys()
     for name in known:
         assert estimate(load_recipe(name)).seconds
 

@@ -77,6 +77,7 @@ def worked(recipe: Recipe, base: Path, text: list[str], folder: Path) -> list[Pr
     return told
 
 
+@pytest.mark.slow
 def test_the_stage_heeds_every_key(pico_base: Path, tmp_path: Path) -> None:
     (tmp_path / "required.txt").write_text("龘", encoding="utf-8")
     (tmp_path / "prior.tsv").write_text("春眠\t-1.5\n不觉\t-2\n", encoding="utf-8")

@@ -40,6 +40,7 @@ def test_a_model_against_itself_did_not_suffer(
     assert found.judgement == "did not suffer"
 
 
+@pytest.mark.slow
 def test_a_base_that_knows_nothing_has_nothing_to_forget(short: Path) -> None:
     with pytest.raises(DataError, match="no answer was right before"):
         compare_abilities(short, short)

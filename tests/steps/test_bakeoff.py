@@ -29,6 +29,7 @@ def extended(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_starts_are_scored_without_training(
     pico_base: Path, extended: Path, tmp_path: Path
 ) -> None:

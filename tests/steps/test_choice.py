@@ -100,6 +100,7 @@ def test_a_file_is_run_by_what_reads_faster_where_there_is_room(
     assert engine_for(file, "auto", dtype="bfloat16") == "llama.cpp"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["letter", "reference", "paper", "lm-eval", "text", "text-sum"])
 def test_a_folder_and_its_gguf_file_pick_the_same_by_every_rule(
     pico_base: Path, questions: QuestionSet, tmp_path: Path, rule: str
@@ -117,6 +118,7 @@ def test_a_folder_and_its_gguf_file_pick_the_same_by_every_rule(
     assert len({str(a["scores"]) for a in exact}) == 40
 
 
+@pytest.mark.slow
 def test_what_is_known_is_not_asked_again_and_half_a_line_is(
     pico_base: Path, questions: QuestionSet, tmp_path: Path
 ) -> None:

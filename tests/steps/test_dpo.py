@@ -73,6 +73,7 @@ def test_the_first_loss_is_that_of_no_preference_and_margins_rise(tuned: Path) -
     assert sum(row["pairs"] for row in steps) == SETTINGS.num_epochs * len(PAIRS)
 
 
+@pytest.mark.slow
 def test_an_interrupted_tuning_ends_with_the_same_bytes(
     pico_base: Path, tuned: Path, tmp_path: Path
 ) -> None:
@@ -251,6 +252,7 @@ def test_a_pair_that_does_not_fit_is_left_out_and_counted(pico_base: Path) -> No
         pack_preferences(tokenizer, DpoTexts([long], []), SETTINGS)
 
 
+@pytest.mark.slow
 def test_the_command_reads_pairs_and_says_what_was_learned(pico_base: Path, tmp_path: Path) -> None:
     rows = [{"prompt": f"q{n}", "chosen": "好。", "rejected": "bad"} for n in range(4)]
     lines = [json.dumps(row) for row in [*rows, {"prompt": "q"}]]
@@ -272,6 +274,7 @@ def test_nothing_to_learn_is_said(pico_base: Path, tmp_path: Path) -> None:
         dpo(pico_base, [], tmp_path / "adapter", SETTINGS)
 
 
+@pytest.mark.slow
 def test_parts_of_a_step_are_the_step(pico_base: Path, tuned: Path, tmp_path: Path) -> None:
     """The pairs of a step are counted over all of its parts, uneven as they are."""
     parts = SETTINGS.model_copy(update={"accumulation_steps": 2, "gradient_checkpointing": True})

@@ -61,6 +61,7 @@ def test_a_run_that_is_half_done_says_so(tmp_path: Path) -> None:
         evaluate([tmp_path / "run"], {"en": []})
 
 
+@pytest.mark.slow
 def test_a_gguf_file_of_the_same_weights_measures_the_same(pico_base: Path, gguf: Path) -> None:
     found = evaluate([pico_base, str(gguf)], Material({"ko": KOREAN, "en": ENGLISH}))
     folder, file = found.models
@@ -87,6 +88,7 @@ def test_one_text_has_a_number_without_an_interval(pico_base: Path) -> None:
     assert found.table[0][:4] == ("model", "en tokens/char", "en bits/char", "MB")
 
 
+@pytest.mark.slow
 def test_bits_that_are_known_are_not_computed_again(
     pico_base: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +108,7 @@ def test_bits_that_are_known_are_not_computed_again(
         evaluate([pico_base], {"en": ENGLISH[:2]})
 
 
+@pytest.mark.slow
 def test_memory_that_work_takes_is_what_it_holds_at_once() -> None:
     size = 64_000_000
     made, grown = with_growth(lambda: len(bytearray(b"x") * size))
@@ -134,6 +137,7 @@ def test_results_show_as_a_table_in_a_notebook_and_when_printed(pico_base: Path)
     assert len(first) == len(second)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_or_json_and_writes_a_page(
     pico_base: Path, gguf: Path, tmp_path: Path
 ) -> None:

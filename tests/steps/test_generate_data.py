@@ -60,6 +60,7 @@ def test_500_rows_come_of_an_endpoint_that_is_busy_fails_breaks_off_and_hangs(
     ]
 
 
+@pytest.mark.slow
 def test_the_same_seed_asks_the_same(tmp_path: Path) -> None:
     asked = []
     for name, seed, at_once in (("a", 1, 1), ("b", 1, 9), ("c", 2, 4)):
@@ -112,6 +113,7 @@ def test_killed_anywhere_it_goes_on_and_no_row_comes_twice(tmp_path: Path) -> No
     assert set(replies[0].values()) == {1}
 
 
+@pytest.mark.slow
 def test_a_cap_is_never_crossed_by_16_calls_at_once(tmp_path: Path) -> None:
     prices = {"input_price": 10.0, "output_price": 200.0, "max_tokens": 64, "num_at_once": 16}
     with fake_model(faults=FAULTS) as model, pytest.raises(ResourceError) as stopped:

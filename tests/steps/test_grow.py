@@ -124,6 +124,7 @@ def extended(pico_untied: Path, tmp_path: Path) -> Path:
     return tmp_path / "extended"
 
 
+@pytest.mark.slow
 def test_new_rows_start_as_those_of_english_words(
     pico_untied: Path, extended: Path, dictionary: Path, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_judge_that_fails_its_controls_is_refused(tmp_path: Path) -> None:
     assert not (folder / "judged/report.json").exists()
 
 
+@pytest.mark.slow
 def test_a_busy_judge_is_asked_again_and_a_key_is_written_nowhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +195,7 @@ def test_a_busy_judge_is_asked_again_and_a_key_is_written_nowhere(
     assert f"{NUM_JUDGED}" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"choices": []}', b"<html>"])
 def test_a_reply_that_is_no_completion_is_named(body: bytes) -> None:
     with judging(counts_good) as judge:

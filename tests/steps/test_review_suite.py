@@ -72,6 +72,7 @@ def test_the_page_hides_names_and_mixes_sides(answers: Path, tmp_path: Path) -> 
     assert [one["name"] for one in data_of(chinese)["pairs"]] != [one["name"] for one in pairs]
 
 
+@pytest.mark.slow
 def test_what_people_saved_is_compared_with_each_other_and_the_judge(
     answers: Path, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_the_answers_have_their_share_and_the_rest_is_what_it_was(
     assert sum("山水" in one for one in kinds) == 10
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_while_it_answered_goes_on_and_ends_the_same(
     short: Path, pico_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_class_and_the_verb_make_the_same_files(base: Path, tmp_path: Path) 
     assert extend(base, POEM, num_pieces=10, punctuation="none").pieces == found.pieces
 
 
+@pytest.mark.slow
 def test_files_and_values_are_the_same_wishes(pico_base: Path, tmp_path: Path) -> None:
     required, prior = tmp_path / "required.txt", tmp_path / "prior.tsv"
     required.write_text("龘靐", encoding="utf-8")

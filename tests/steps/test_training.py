@@ -70,6 +70,7 @@ def whole(pico_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_what_was_interrupted_goes_on_and_ends_the_same(
     whole: Path, pico_base: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_what_was_interrupted_goes_on_and_ends_the_same(
     assert {path.name for path in output.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_training_is_watched_while_it_goes_and_afterwards(
     pico_base: Path, tmp_path: Path
 ) -> None:
@@ -111,6 +113,7 @@ def test_a_training_is_watched_while_it_goes_and_afterwards(
     assert f"loss {metrics['loss']:.3f}" in shown
 
 
+@pytest.mark.slow
 def test_the_old_language_is_measured_too_and_changes_nothing(
     whole: Path, pico_base: Path, tmp_path: Path
 ) -> None:
@@ -136,6 +139,7 @@ def test_the_old_language_is_measured_too_and_changes_nothing(
     assert seen.replay_bits[0] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_training_ends_where_the_old_language_suffers_more_than_it_may(
     pico_base: Path, tmp_path: Path
 ) -> None:
@@ -168,6 +172,7 @@ def test_a_training_ends_where_the_old_language_suffers_more_than_it_may(
         )
 
 
+@pytest.mark.slow
 def test_a_text_replaced_by_one_of_the_same_size_is_not_gone_on_with(
     whole: Path, pico_base: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +206,7 @@ def test_content_decides_what_the_same_training_is(pico_base: Path, tmp_path: Pa
     assert len({key(), *others}) == 1 + len(others)
 
 
+@pytest.mark.slow
 def test_one_document_in_twenty_is_held_out_and_never_learned(
     pico_base: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +234,7 @@ def test_a_share_of_old_text_without_any_is_told(pico_base: Path, tmp_path: Path
     assert sum("there is no replay text" in note for note in told) == 1
 
 
+@pytest.mark.slow
 def test_files_are_streamed_to_the_same_adapter_and_encoded_once(
     whole: Path, pico_base: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +248,7 @@ def test_files_are_streamed_to_the_same_adapter_and_encoded_once(
     assert (tmp_path / "a" / FILES[0]).read_bytes() == (whole / FILES[0]).read_bytes()
 
 
+@pytest.mark.slow
 def test_weights_are_one_above_0_for_each_path(
     pico_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -283,6 +291,7 @@ def test_new_rows_are_those_that_grow_says_it_added(tmp_path: Path) -> None:
         num_new_rows(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["grow", "pretrain", "sft", "dpo", "bakeoff"])
 def test_the_example_of_each_verb_is_true(verb: str, pico_base: Path, tmp_path: Path) -> None:
     texts = [f"白日依山尽，黄河入海流。第{number}首。" for number in range(40)]
@@ -300,6 +309,7 @@ def test_the_example_of_each_verb_is_true(verb: str, pico_base: Path, tmp_path: 
     assert found.failed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", [{"accumulation_steps": 2}, {"accumulation_steps": 4, "gradient_checkpointing": True}]
 )
@@ -358,6 +368,7 @@ def test_the_held_out_text_is_told_before_and_after(
     assert re.search(r"trained are [\d,]+ of LoRA factors: \d+\.\d\d% of all weights", told.err)
 
 
+@pytest.mark.slow
 def test_blocks_longer_than_the_base_was_made_for_are_told(
     pico_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -171,6 +171,7 @@ def test_two_families_are_compared_by_their_cuts(
     assert "白" not in audit.killed_pieces
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None, max_examples=8)
 @given(texts=st.lists(st.text(max_size=30), max_size=4))
 @pytest.mark.parametrize("family", ["byte-level", "sentencepiece"])

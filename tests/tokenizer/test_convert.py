@@ -55,6 +55,7 @@ def test_transformers_gives_the_ids_of_sentencepiece(
     assert (tmp_path / "tokenizer.model").read_bytes() == base.path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("add_prefix", [True, False])
 @pytest.mark.parametrize("squeeze", [True, False])
 def test_every_way_to_handle_spaces_is_converted(
@@ -77,6 +78,7 @@ def test_a_table_of_characters_is_refused_where_the_libraries_read_it_differentl
     assert convert_sentencepiece(tmp_path, tmp_path / "new", inexact=True).num_differing < 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "flags", "around"),
     [
@@ -149,6 +151,7 @@ def test_ties_are_refused_with_a_number_and_nothing_is_written(
     assert (tmp_path / "new" / "tokenizer.json").is_file()
 
 
+@pytest.mark.slow
 def test_what_has_no_counterpart_is_refused(base: SentencePieceBPE, tmp_path: Path) -> None:
     def put_space_behind(proto: Any) -> None:
         proto.trainer_spec.treat_whitespace_as_suffix = True

@@ -67,6 +67,7 @@ def with_value(tree: Any, at: Place, value: object) -> Any:
     return tree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
 def test_no_wrong_value_anywhere_does_more_than_be_refused(name: str, folder: Path) -> None:
     whole = load(folder / name)

@@ -58,6 +58,7 @@ def test_a_model_alone_is_enough(pico_sentencepiece: Path, folder: Path) -> None
     assert folder_vocabulary(pico_sentencepiece, ROWS) == folder_vocabulary(folder, ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["added_tokens.json", "tokenizer_config.json", "tokenizer.json"])
 def test_added_tokens_are_found_where_folders_keep_them(place: str, folder: Path) -> None:
     token = {"id": 403, "content": "<|user|>", "special": place != "added_tokens.json"}
@@ -78,6 +79,7 @@ def test_added_tokens_are_found_where_folders_keep_them(place: str, folder: Path
     assert folder_vocabulary(folder, ROWS) == vocabulary
 
 
+@pytest.mark.slow
 def test_settings_beside_the_model_count(folder: Path) -> None:
     change(folder / "tokenizer_config.json", add_bos_token=False, add_eos_token=True)
     change(folder / "tokenizer_config.json", pad_token="</s>", chat_template="{{ 中 }}")

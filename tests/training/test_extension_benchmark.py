@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import extension_long
+from benchmarks import extension_arms, extension_long
 from benchmarks.extension_arms import Arm, Material
 from benchmarks.extension_levers import FlooredAdam, twin_rows
 from benchmarks.extension_long import crossing, meeting, probed, slug, train_long
@@ -77,6 +77,7 @@ def test_probes_lie_evenly_on_the_logarithm_of_the_steps() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_arm_in_two_sittings_is_the_arm_in_one(
     pico_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +87,8 @@ def test_an_arm_in_two_sittings_is_the_arm_in_one(
     arm = Arm(8, rotated=True, shared_updates=True, output_row_learning_rate=1e-3)
     monkeypatch.setattr(extension_long, "MOST_STEPS", 4)
     monkeypatch.setattr(extension_long, "RESULTS", tmp_path)
+    # Which type is faster is tried, and a busy machine may say one first and then the other.
+    monkeypatch.setattr(extension_arms, "faster_dtype", lambda: torch.float32)
     found = []
     for name, sittings in (("one", [4]), ("two", [2, 4])):
         for num_steps in sittings:

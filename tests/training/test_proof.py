@@ -92,6 +92,7 @@ def tune(base: Path, output: Path, **more: object) -> None:
     sft(base, [talk] * 9, output, SftSettings.model_validate(given))
 
 
+@pytest.mark.slow
 def test_nothing_is_trained_with_a_leak(
     pico_untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_nothing_is_trained_with_a_leak(
     assert not (tmp_path / "out.partial/metrics.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_what_does_not_learn_is_named(
     pico_untied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +118,7 @@ def test_what_does_not_learn_is_named(
         tune(pico_untied, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_rate_too_small_to_learn_with_is_told(pico_untied: Path, tmp_path: Path) -> None:
     with pytest.raises(HanpacaError, match=r"and \d+ more are as they were before: raise learning"):
         tune(pico_untied, tmp_path / "out", learning_rate=1e-30)

@@ -148,6 +148,7 @@ def grown(pico_untied: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "grown"
 
 
+@pytest.mark.slow
 def test_a_training_moves_both_rows_of_each_piece_together(grown: Path, tmp_path: Path) -> None:
     """Killed twice, it ends with the bytes of one that was left alone."""
     pretrain(grown, TEXTS, tmp_path / "a", TOGETHER)
@@ -172,6 +173,7 @@ def test_a_training_moves_both_rows_of_each_piece_together(grown: Path, tmp_path
     assert torch.allclose(moved[0], moved[1], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_apart_they_do_not(grown: Path, tmp_path: Path) -> None:
     apart = TOGETHER.model_copy(update={"row_updates": "apart"})
     pretrain(grown, TEXTS, tmp_path / "a", apart)

@@ -75,6 +75,7 @@ def nothing(progress: Step) -> None:
     pass
 
 
+@pytest.mark.slow
 def test_a_step_moves_factors_and_rows_at_their_own_rates(tmp_path: Path) -> None:
     toy = Toy()
     before = toy.factor.detach().clone()
@@ -166,6 +167,7 @@ def rows_of(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [0, 1, 3, 4, 7, 9])
 @pytest.mark.parametrize("reaction", ["stop", "raise_replay", "keep_best"])
 def test_a_monitor_decides_the_same_after_a_kill(
@@ -199,6 +201,7 @@ def test_a_monitor_decides_the_same_after_a_kill(
         assert (kept["step"], kept["score"][0]) == (2, False)
 
 
+@pytest.mark.slow
 def test_the_best_is_in_the_bound_and_best_in_the_new_language(tmp_path: Path) -> None:
     """Where all are within it, that is a step in the middle; where none is, the first asked."""
     for rise, name in ((10.0, HELDOUT), (1e-9, REPLAY_HELDOUT)):
@@ -239,6 +242,7 @@ def stop_at(step: int) -> Callable[[Step], None]:
     return tell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 3, 4, 5])
 def test_a_run_stopped_anywhere_ends_with_the_same_numbers(tmp_path: Path, step: int) -> None:
     whole = Toy()
@@ -262,6 +266,7 @@ def test_a_run_stopped_anywhere_ends_with_the_same_numbers(tmp_path: Path, step:
     assert lines == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_cut_short_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train(make(Toy()), blocks(), folder=tmp_path, optimization=RATES, on_step=stop_at(5))
@@ -273,6 +278,7 @@ def test_a_checkpoint_cut_short_is_not_used(tmp_path: Path) -> None:
     assert told[0].step == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["toy.pt", "optimizer.pt", "trainer_state.json"])
 def test_a_full_disk_keeps_the_checkpoint_before(file: str, tmp_path: Path) -> None:
     """Real writes that fail: of the model, of the optimizer, and of the Trainer's own state."""
@@ -299,6 +305,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(file: str, tmp_path: Path) -> N
     assert torch.equal(toy.factor, alone.factor)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample", ["plain", "页\u2028段\u2029\u0085尾", "\x0b\x1c\n"])
 def test_the_metrics_of_a_stopped_run_go_on_where_its_checkpoint_ends(
     sample: str, tmp_path: Path
@@ -333,6 +340,7 @@ def test_the_metrics_of_a_stopped_run_go_on_where_its_checkpoint_ends(
     assert file.read_text(encoding="utf-8").startswith(whole[: whole.index('{"step": 5')])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", ["nan", "inf", "-inf"])
 def test_a_loss_that_is_not_a_number_names_its_step(scale: str, tmp_path: Path) -> None:
     toy = Toy()
@@ -352,6 +360,7 @@ def test_a_loss_that_is_not_a_number_names_its_step(scale: str, tmp_path: Path) 
     assert toy.factor.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_step_is_finished_without_another(tmp_path: Path) -> None:
     """The last checkpoint was whole, but the stage was not done."""
     told: list[Step] = []
@@ -367,6 +376,7 @@ def test_a_run_killed_after_its_last_step_is_finished_without_another(tmp_path: 
     assert (tmp_path / "metrics.jsonl").read_bytes() == metrics
 
 
+@pytest.mark.slow
 def test_checkpoints_of_a_longer_training_are_refused(tmp_path: Path) -> None:
     train(make(Toy()), blocks(), folder=tmp_path, optimization=RATES, on_step=nothing)
     with pytest.raises(ArtifactError, match="checkpoints: not of this training"):
@@ -403,6 +413,7 @@ def test_a_least_rate_is_that_of_transformers() -> None:
         assert found[-1] == pytest.approx(0.3 if schedule == "constant" else 0.154, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_weights_decay_by_their_rate(tmp_path: Path) -> None:
     moved = []
     for share in (0.0, 0.5):
@@ -430,6 +441,7 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_command(
         )
 
 
+@pytest.mark.slow
 def test_blocks_read_ahead_by_another_process_are_the_same_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

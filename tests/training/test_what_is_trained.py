@@ -63,6 +63,7 @@ def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in lines[1:]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("base", "train"), WAYS)
 def test_what_is_named_moves_and_nothing_else(
     base: str, train: list[str], tmp_path: Path, request: pytest.FixtureRequest
@@ -106,6 +107,7 @@ def test_what_is_named_moves_and_nothing_else(
     }.get(train[0], tables | layers)
 
 
+@pytest.mark.slow
 def test_a_model_trained_as_a_whole_is_the_base_of_what_comes_next(
     pico_base: Path, tmp_path: Path
 ) -> None:
@@ -131,6 +133,7 @@ def test_a_model_trained_as_a_whole_is_the_base_of_what_comes_next(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [REFERENCE, ["all"]], ids="+".join)
 def test_a_step_in_parts_is_the_step_at_once(
     train: list[str], pico_untied: Path, tmp_path: Path

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 from transformers import (
     PrinterCallback,
     Trainer,
+    TrainingArguments,
     get_scheduler,
     get_wsd_schedule,
 )
@@ -143,15 +144,13 @@ def train(
         HanpacaError: The loss became infinite or not a number: names the step; or texts of one
             block see each other, or something that is to be trained is not (`proof.py`).
         ArtifactError: A checkpoint does not fit.
-        RecipeError: The blocks of a step cannot be shared by the processes, or rows that move
-            together are given to DeepSpeed.
+        RecipeError: The blocks of a step cannot be shared, or DeepSpeed is to move rows together.
         ResourceError: The package of a tracker is missing.
     """
     _prepare_trackers(optimization.trackers, folder)
     checkpoints = folder / CHECKPOINTS
     arguments = trainer_arguments(checkpoints, optimization, ahead=not (probe and probe.changing))
-    if trainable.axes is not None and arguments.deepspeed_plugin is not None:
-        raise RecipeError("DeepSpeed moves rows apart", "set {row_updates} to apart")
+    _check_rows(trainable, arguments)
     resume = _agreed_checkpoint(checkpoints)
     journal = Journal(
         folder / METRICS,
@@ -166,9 +165,7 @@ def train(
         args=arguments,
         train_dataset=_Evened(blocks, share) if num_processes() > 1 else blocks,
         data_collator=_stack,
-        optimizers=_optimizers(
-            trainable, optimization, math.ceil(len(blocks) / optimization.batch_blocks)
-        ),
+        optimizers=_optimizers(trainable, optimization, len(blocks)),
         callbacks=[Proof(blocks[0]["input_ids"]), journal],
     )
     trainer.keep(trainable, sharded=optimization.sharded)
@@ -189,9 +186,15 @@ def _prepare_trackers(trackers: Sequence[str], folder: Path) -> None:
         os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
 
 
+def _check_rows(trainable: Trainable, arguments: TrainingArguments) -> None:
+    if trainable.axes is not None and arguments.deepspeed_plugin is not None:
+        raise RecipeError("DeepSpeed moves rows apart", "set {row_updates} to apart")
+
+
 def _optimizers(
-    trainable: Trainable, optimization: Optimization, num_steps: int
+    trainable: Trainable, optimization: Optimization, num_blocks: int
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
+    num_steps = math.ceil(num_blocks / optimization.batch_blocks)
     rate = optimization.learning_rate
     together = {} if trainable.axes is None else {AXES: trainable.axes}
     parts: list[tuple[Sequence[nn.Parameter], float, dict[str, torch.Tensor]]] = [

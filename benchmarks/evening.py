@@ -1,0 +1,131 @@
+"""Which arm wins in an evening: LoRA without new pieces, or the recipe's extension?
+
+Both are the recipe `evening` on the same text, for as many steps; a second or third way to start is
+a run with other overrides. The first run is the one that the others are compared with:
+
+    hanpaca run evening --run runs/plain tokenizer.num_pieces=0 pretrain.row_updates=apart
+    hanpaca run evening --run runs/twins
+    python -m benchmarks.evening runs/plain runs/twins
+
+Only what is there after pretraining (40-merged) is asked: bits per character of the held-out text
+of both languages, with intervals of redraws of the texts (they do not tell how much training runs
+differ). Curves are of the probes on the way, which are of fewer texts.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from hanpaca.data.jsonl import read_jsonl, read_texts
+from hanpaca.manifests import read_manifest
+from hanpaca.report.charts import line_chart
+from hanpaca.steps.text_scores import score_folder
+from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT
+
+RESULT = Path(__file__).parent / "results" / "evening.json"
+PLOT = Path(__file__).parent / "results" / "evening.{}.svg"
+REDRAWS = 2_000
+CHARACTERS = {"text.heldout.jsonl": 20_000, "replay.heldout.jsonl": 20_000}
+
+
+def measured(run: Path) -> dict[str, Any]:
+    """Curve, seconds a step, and bits of each held-out text after pretraining."""
+    rows = list(read_jsonl(run / "30-pretrain/metrics.jsonl"))
+    seconds = [row["seconds"] for row in rows]
+    texts = {name: _texts(run / "05-data" / name, most) for name, most in CHARACTERS.items()}
+    scores = {
+        name: score_folder(run / "40-merged", found, scripts=("Han",) if "text" in name[:4] else ())
+        for name, found in texts.items()
+    }
+    heldout, replay = (scores[name] for name in CHARACTERS)
+    return {
+        "config": read_manifest(run / "30-pretrain").config,
+        "num_pieces": read_manifest(run / "10-tokenizer").metrics["num_pieces"],
+        "seconds_per_step": round(median(np.diff(seconds)), 4),
+        "points": [
+            {
+                "step": row["step"],
+                "zh": round(row[HELDOUT], 4),
+                "en": round(row[REPLAY_HELDOUT], 4),
+            }
+            for row in rows
+            if HELDOUT in row
+        ],
+        "tokens_per_han_character": round(heldout.tokens_per_character, 4),
+        "zh": round(heldout.bits_per_character, 4),
+        "en": round(replay.bits_per_character, 4),
+        "heldout_bits": [round(bits, 2) for bits in heldout.per_text_bits],
+        "heldout_characters": list(heldout.per_text_characters),
+    }
+
+
+def _texts(file: Path, most: int) -> list[str]:
+    kept: list[str] = []
+    for text in read_texts(file):
+        if sum(map(len, kept)) >= most:
+            break
+        kept.append(text[:2_000])
+    return kept
+
+
+def gap(plain: Mapping[str, Any], other: Mapping[str, Any], *, seed: int = 0) -> dict[str, Any]:
+    """Bits per character by which an arm is behind at the end, with the middle nine tenths."""
+    lengths = np.asarray(plain["heldout_characters"], dtype=float)
+    more = np.asarray(other["heldout_bits"]) - np.asarray(plain["heldout_bits"])
+    draws = np.random.default_rng(seed).integers(len(lengths), size=(REDRAWS, len(lengths)))
+    gaps = more[draws].sum(axis=1) / lengths[draws].sum(axis=1)
+    low, high = np.quantile(gaps, [0.05, 0.95])
+    return {
+        "zh": round(float(more.sum() / lengths.sum()), 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "fewer_tokens": round(
+            plain["tokens_per_han_character"] / other["tokens_per_han_character"], 3
+        ),
+        "seconds_of_a_step": round(other["seconds_per_step"] / plain["seconds_per_step"], 3),
+    }
+
+
+def draw(arms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Curves over steps and over seconds."""
+    for axis in ("steps", "seconds"):
+        lines = [
+            (
+                name,
+                [
+                    (p["step"] * (one["seconds_per_step"] if axis == "seconds" else 1), p["zh"])
+                    for p in one["points"]
+                ],
+            )
+            for name, one in arms.items()
+        ]
+        svg = line_chart(
+            f"Held-out bits per character over {axis}",
+            lines,
+            x_name=f"{axis} of training",
+            y_name="bits per character",
+            alone=True,
+        )
+        Path(str(PLOT).format(axis)).write_text(svg, encoding="utf-8")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the runs, and compare each with the first."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path, nargs="+")
+    runs = parser.parse_args(arguments).runs
+    arms = {run.name: measured(run) for run in runs}
+    plain = arms[runs[0].name]
+    gaps = {run.name: gap(plain, arms[run.name]) for run in runs[1:]}
+    for name, one in arms.items():
+        print(name, one["zh"], one["en"], gaps.get(name, ""))
+    RESULT.write_text(json.dumps({"arms": arms, "gaps": gaps}, indent=1) + "\n", encoding="utf-8")
+    draw(arms)
+
+
+if __name__ == "__main__":
+    main()
