@@ -50,9 +50,16 @@ def test_a_head_that_is_untied_already_costs_nothing_more(tied: Path) -> None:
 
 
 def test_where_sizes_are_unknown_the_cost_is_still_said(tied: Path) -> None:
-    missing, note = estimate(recipe_with(tied, base="model.gguf")).notes
+    missing, guessed, note = estimate(recipe_with(tied, base="model.gguf")).notes
     assert "model.gguf is not here" in missing
+    assert "figures are those of 135 M weights" in guessed
     assert "as large as its embedding" in note
+
+
+@pytest.mark.parametrize(("base", "told"), [("meta/Llama-2-7b", True), ("base", False)])
+def test_a_size_that_is_guessed_is_said_to_be(base: str, told: bool, tied: Path) -> None:
+    notes = estimate(recipe_with(tied, base=base)).notes
+    assert any(base in note and "135 M weights" in note for note in notes) is told
 
 
 def test_more_tokens_take_longer_and_a_larger_base_more_disk(tied: Path) -> None:

@@ -36,6 +36,8 @@ _ANSWER_TOKENS, _ANSWER_BYTES_PER_SECOND = 111, 5.3e9
 """Of an answer that a base gives to a general question, and what one core reads of its weights to
 write it, measured: 20 tokens a second of a 135 M model in 16 bits."""
 _TEXT_BYTES_PER_TOKEN = 5.0
+_UNKNOWN_PARAMETERS = 1.35e8
+"""Of a base that is not here and has no known name: SmolLM2-135M's."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,7 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
-    return (*_missing(recipe), *_untied(recipe))
+    return (*_missing(recipe), *_guessed(recipe), *_untied(recipe))
 
 
 def _missing(recipe: Recipe) -> Iterator[str]:
@@ -173,6 +175,15 @@ def _missing(recipe: Recipe) -> Iterator[str]:
             if not name.startswith(("builtin:", HUB)) and not recipe.locate(name).exists():
                 yield f"data.{key}: {recipe.locate(name)} is not here: a run would refuse."
     yield from not_installed(recipe)
+
+
+def _guessed(recipe: Recipe) -> Iterator[str]:
+    """That nothing is known of the base's size, where that is so."""
+    if _known_parameters(recipe) is None:
+        yield (
+            f"base: how large {recipe.base} is cannot be seen before it is here; the figures are "
+            f"those of {_UNKNOWN_PARAMETERS / 1e6:.0f} M weights, and grow as it does."
+        )
 
 
 def _untied(recipe: Recipe) -> tuple[str, ...]:
@@ -198,7 +209,11 @@ def _is_tied(config: Mapping[str, Any]) -> bool:
 
 
 def _num_parameters(recipe: Recipe) -> float:
-    """From the shapes, or the base's size on disk; 135 M where it is on the hub and not here."""
+    return _known_parameters(recipe) or _UNKNOWN_PARAMETERS
+
+
+def _known_parameters(recipe: Recipe) -> float | None:
+    """From the shapes, or the base's size on disk; None where it is not here."""
     if shapes := shapes_of(recipe):
         return max(float(sum(map(prod, shapes.values()))), 1e6)
     path = recipe.locate(recipe.base)
@@ -207,7 +222,7 @@ def _num_parameters(recipe: Recipe) -> float:
         return max(size / 2, 1e6)
     if path.suffix == ".gguf" and path.is_file():
         return path.stat().st_size / _bytes_per_weight(path)
-    return 1.35e8
+    return None
 
 
 def _bytes_per_weight(path: Path) -> float:
