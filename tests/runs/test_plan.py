@@ -88,6 +88,15 @@ def test_slow_kinds_of_files_are_known_to_be(
 
 def test_a_plan_names_what_a_run_would_not_find(pico_recipe: Path) -> None:
     assert not [one for one in estimate(load_recipe(pico_recipe)).notes if "is not here" in one]
-    missing = ["base=path/to/base-model", "data.text=[gone.txt]"]
-    notes = estimate(load_recipe(pico_recipe, missing)).notes
-    assert [note.split(":")[0] for note in notes if "is not here" in note] == ["base", "data.text"]
+    missing = {
+        "base": "path/to/base-model",
+        "data.text": "[gone.txt]",
+        "tokenizer.required": "gone.txt",
+        "tokenizer.prior": "gone.model",
+        "tokenizer.protect": "[gone.txt]",
+        "rows.dictionary": "gone.tsv",
+    }
+    given = [f"{key}={value}" for key, value in missing.items()]
+    twins = ["rows.input=twin", "rows.output=twin", "rows.untie=true"]
+    notes = estimate(load_recipe(pico_recipe, [*given, *twins])).notes
+    assert [note.split(":")[0] for note in notes if "is not here" in note] == list(missing)

@@ -170,11 +170,27 @@ def _missing(recipe: Recipe) -> Iterator[str]:
         if base_config(recipe):
             known = f"; the figures are those of {path.name.removesuffix('-merged')}"
         yield f"base: {path} is not here: a run would refuse{known}."
+    for key, name in _files_named(recipe):
+        if not name.startswith(("builtin:", HUB)) and not recipe.locate(name).exists():
+            yield f"{key}: {recipe.locate(name)} is not here: a run would refuse."
+    yield from not_installed(recipe)
+
+
+def _files_named(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Every file or folder that a run reads beside the base, with the key that names it."""
     for key in ("text", "replay", "instructions", "preferences"):
         for name in getattr(recipe.data, key):
-            if not name.startswith(("builtin:", HUB)) and not recipe.locate(name).exists():
-                yield f"data.{key}: {recipe.locate(name)} is not here: a run would refuse."
-    yield from not_installed(recipe)
+            yield f"data.{key}", name
+    if section := recipe.tokenizer:
+        named = {
+            "required": [section.required],
+            "prior": [section.prior],
+            "protect": section.protect,
+        }
+        for key, names in named.items():
+            yield from ((f"tokenizer.{key}", name) for name in names if name)
+    if recipe.rows.dictionary:
+        yield "rows.dictionary", recipe.rows.dictionary
 
 
 def _guessed(recipe: Recipe) -> Iterator[str]:
