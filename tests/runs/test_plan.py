@@ -100,3 +100,10 @@ def test_a_plan_names_what_a_run_would_not_find(pico_recipe: Path) -> None:
     twins = ["rows.input=twin", "rows.output=twin", "rows.untie=true"]
     notes = estimate(load_recipe(pico_recipe, [*given, *twins])).notes
     assert [note.split(":")[0] for note in notes if "is not here" in note] == list(missing)
+
+
+def test_a_plan_says_what_twins_cost_in_one_table_with_their_words(pico_recipe: Path) -> None:
+    given = ["rows.input=twin", "rows.output=twin", "rows.dictionary=builtin:cedict"]
+    for untie, told in (("false", True), ("true", False)):
+        notes = estimate(load_recipe(pico_recipe, [*given, f"rows.untie={untie}"])).notes
+        assert any("half of its English word" in note for note in notes) is told

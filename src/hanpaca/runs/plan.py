@@ -158,7 +158,7 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
-    return (*_missing(recipe), *_guessed(recipe), *_untied(recipe))
+    return (*_missing(recipe), *_guessed(recipe), *_tied_twins(recipe), *_untied(recipe))
 
 
 def _missing(recipe: Recipe) -> Iterator[str]:
@@ -199,6 +199,16 @@ def _guessed(recipe: Recipe) -> Iterator[str]:
         yield (
             f"base: how large {recipe.base} is cannot be seen before it is here; the figures are "
             f"those of {_UNKNOWN_PARAMETERS / 1e6:.0f} M weights, and grow as it does."
+        )
+
+
+def _tied_twins(recipe: Recipe) -> Iterator[str]:
+    """What twins cost where a piece and its word have the same head row."""
+    tied = _is_tied(base_config(recipe) or {}) and not recipe.rows.untie
+    if tied and recipe.rows.twins:
+        yield (
+            "rows.untie: the base's head is its embedding: without a head of its own each twin "
+            "takes half of its English word's probability."
         )
 
 
