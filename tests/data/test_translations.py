@@ -32,6 +32,19 @@ def test_two_columns_are_a_dictionary_too(tmp_path: Path) -> None:
     assert "비" not in {word for word, glosses in found.items() if glosses}
 
 
+def test_translations_of_two_columns_may_be_parted_by_commas(tmp_path: Path) -> None:
+    file = tmp_path / "ko.tsv"
+    file.write_text("물\twater, drink (cold, clear)\n", encoding="utf-8")
+    assert read_translations(file)["물"] == ["water", "drink"]
+
+
+@pytest.mark.parametrize("content", ["물\twater".encode("utf-16"), b"\x1f\x8b\x08\x00"])
+def test_what_is_not_in_utf_8_is_told_so(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "ko.tsv").write_bytes(content)
+    with pytest.raises(DataError, match=r"ko\.tsv: a dictionary must be plain text in UTF-8"):
+        read_translations(tmp_path / "ko.tsv")
+
+
 def test_a_word_that_stands_twice_has_the_glosses_of_both_lines_once_each(tmp_path: Path) -> None:
     (tmp_path / "two.tsv").write_text("水\twater\n水\twater; river\n", encoding="utf-8")
     assert read_translations(tmp_path / "two.tsv")["水"] == ["water", "river"]

@@ -22,8 +22,8 @@ _ENGLISH = re.compile(r"[a-z][a-z '-]*")
 def read_translations(file: Path) -> Translations:
     """Read a dictionary, `.u8` or `.txt` as CC-CEDICT or lines of a word, a tab and its glosses.
 
-    Several glosses of a line are parted by `;` or `/`. What is no gloss is left out: names,
-    variants, remarks in brackets, and whatever is not in English letters.
+    Several glosses of a line are parted by `;` or `/`, in two columns by `,` too. What is no gloss
+    is left out: names, variants, remarks in brackets, and whatever is not in English letters.
 
     Raises:
         DataError: The file cannot be read, or no line of it is an entry.
@@ -35,12 +35,15 @@ def read_translations(file: Path) -> Translations:
                 for word, meaning in _entries(line):
                     known = found[word]
                     known += [one for one in _glosses(meaning) if one not in known]
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: a dictionary must be plain text in UTF-8: {error}") from error
+    except OSError as error:
         raise DataError(f"{file}: cannot be read: {error}") from error
     if not any(found.values()):
         raise DataError(
             f"{file}: no line is an entry of a dictionary; each must be as in CC-CEDICT, "
-            "`傳統 传统 [chuan2 tong3] /tradition/`, or a word, a tab and English glosses"
+            "`傳統 传统 [chuan2 tong3] /tradition/`, or a word, a tab and English glosses "
+            "parted by `;`, `,` or `/`"
         )
     return found
 
@@ -55,7 +58,7 @@ def _entries(line: str) -> Iterator[tuple[str, str]]:
                 yield word, meanings
     elif "\t" in line:
         word, _, meanings = line.strip().partition("\t")
-        yield word.strip(), meanings
+        yield word.strip(), _ASIDE.sub("", meanings).replace(",", "/")
 
 
 def _glosses(meanings: str) -> Iterator[str]:
