@@ -134,6 +134,13 @@ class RowsSettings(RecipeSection):
         """Whether rows start as those of English words."""
         return "twin" in (self.input, self.output)
 
+    @field_validator("dictionary")
+    @classmethod
+    def _only_one_comes_along(cls, name: str | None) -> str | None:
+        if name and name.startswith("builtin:") and name != "builtin:cedict":
+            raise ValueError(f"{name!r} does not come with hanpaca; here it can be builtin:cedict")
+        return name
+
     @model_validator(mode="after")
     def _twins_are_looked_up(self) -> Self:
         if self.twins and self.dictionary is None:
@@ -234,6 +241,11 @@ class Recipe(RecipeSection):
                     f"{name}.replay_fraction is {section.replay_fraction:g}, but data.replay is "
                     "empty; list some text there, or set the fraction to 0"
                 )
+        if self.rows.output == "twin" and not self.data.replay:
+            raise ValueError(
+                "rows.output: twins have to be kept out of the old language, but data.replay is "
+                "empty; list some text there"
+            )
         if self.eval.num_questions > self.data.heldout_questions:
             raise ValueError(
                 f"eval.num_questions ({self.eval.num_questions}) must not exceed "

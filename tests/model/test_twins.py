@@ -87,7 +87,9 @@ def test_a_vocabulary_without_english_words_is_told() -> None:
 
 
 def test_a_dictionary_of_another_language_is_told() -> None:
-    with pytest.raises(DataError, match="none of the new pieces"):
+    with pytest.raises(
+        DataError, match=r"none of the new pieces, such as '학교'.* is dictionary= of"
+    ):
         twin_ids(["학교"], DICTIONARY, BYTE_LEVEL)
 
 

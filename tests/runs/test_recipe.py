@@ -110,3 +110,13 @@ def test_the_commented_template_is_a_recipe(tmp_path: Path) -> None:
 def test_the_reference_page_is_up_to_date() -> None:
     page = Path(__file__).parents[2] / "docs/recipe.md"
     assert page.read_text(encoding="utf-8") == recipe_reference()
+
+
+def test_twins_in_the_head_need_text_of_the_old_language(tmp_path: Path) -> None:
+    """Told before a run, not after its data and tokenizer are made."""
+    twins = "rows: {output: twin, dictionary: zh.tsv, untie: true}\n"
+    none = ["data.replay=[]", "pretrain.replay_fraction=0", "sft.replay_fraction=0"]
+    file = write(tmp_path, OWN + twins)
+    load_recipe(file)
+    with pytest.raises(RecipeError, match=r"rows\.output: .* but data\.replay is empty"):
+        load_recipe(file, none)

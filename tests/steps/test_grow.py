@@ -164,7 +164,7 @@ def test_twins_without_text_of_the_old_language_are_refused(
     pico_untied: Path, extended: Path, dictionary: Path, tmp_path: Path
 ) -> None:
     settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
-    with pytest.raises(DataError, match="give text of it to replay"):
+    with pytest.raises(DataError, match="give some as replay="):
         grow(pico_untied, extended, TEXTS, tmp_path / "out", settings=settings)
     assert not (tmp_path / "out").exists()
 
@@ -180,7 +180,11 @@ def test_a_dictionary_out_of_a_package_that_is_not_there_names_the_command(
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [(TWINS, "twin needs a dictionary"), ({"dictionary": "zh.tsv"}, "dictionary is for rows")],
+    [
+        (TWINS, "twin needs a dictionary"),
+        ({"dictionary": "zh.tsv"}, "dictionary is for rows"),
+        ({**TWINS, "dictionary": "builtin:kedict"}, "'builtin:kedict' does not come with"),
+    ],
 )
 def test_twins_and_a_dictionary_belong_together(given: dict[str, str], told: str) -> None:
     with pytest.raises(ValidationError, match=told):

@@ -135,7 +135,10 @@ def _twins(growth: Growth) -> list[int]:
 
 def _twin_head_rows(growth: Growth) -> Tensor:
     if not growth.old_texts:
-        raise DataError("twins have to be kept out of the old language: give text of it to replay")
+        raise DataError(
+            "there is no text of the old language, which twins have to be kept out of",
+            "give some as {replay}",
+        )
     first, start = len(growth.old), start_token(growth.old)
     counts = Counter(
         i for ids in _encoded(growth.new, list(growth.texts[:_COUNTED_TEXTS])) for i in ids

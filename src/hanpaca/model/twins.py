@@ -76,7 +76,11 @@ def twin_ids(
         taken[free] += 1
         twins.append(free)
     if not num_translated:
-        raise DataError("the dictionary has none of the new pieces, nor one of their characters")
+        raise DataError(
+            f"the dictionary has none of the new pieces, such as {pieces[0]!r}, nor one of their "
+            "characters",
+            "is {dictionary} of this language?",
+        )
     return twins
 
 
