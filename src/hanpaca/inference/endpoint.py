@@ -21,6 +21,7 @@ _AGAIN = frozenset({408, 409, 429, 500, 502, 503, 504})
 _TOO_LARGE = frozenset({400, 413, 422})
 _TOO_LONG = re.compile(r"context.?(length|size|window)|too long|model.?len", re.IGNORECASE)
 """How OpenAI, llama.cpp, vLLM and others say that a prompt does not fit."""
+_SECONDS = re.compile(r"\d+(\.\d*)?", re.ASCII)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 _ABSENT_TRIES = 4
 """Where nobody listens: an address that is wrong stays so."""
@@ -129,7 +130,7 @@ class Endpoint:
             sleep: Called with the seconds of each pause.
 
         Raises:
-            RecipeError: The key is missing.
+            RecipeError: The key is missing, or the address is none.
             ResourceError: The server is not there, is still busy after the last try, or httpx2 is
                 not installed.
             QuestionTooLong: It says that its context is too small for the question.
@@ -165,6 +166,10 @@ class Endpoint:
     ) -> Completion:
         try:
             found = self._client.post(self.url.rstrip("/") + route, json=body, headers=headers)
+        except _httpx2().InvalidURL as error:
+            raise RecipeError(
+                f"{self.url!r} is no address of a server: {error}", "give another {url}"
+            ) from error
         except self._failures as error:
             absent = isinstance(error, _httpx2().ConnectError | _httpx2().ConnectTimeout)
             told = f"{self.url}: {type(error).__name__}: no reply"
@@ -216,7 +221,7 @@ def _httpx2() -> Any:  # noqa: ANN401
 
 def _wanted(header: str | None) -> float | None:
     """Seconds a busy server asks for; a date is none."""
-    return float(header) if header and header.replace(".", "", 1).isdigit() else None
+    return float(header) if header and _SECONDS.fullmatch(header) else None
 
 
 def _completion(data: bytes, url: str) -> Completion:
@@ -233,7 +238,14 @@ def _completion(data: bytes, url: str) -> Completion:
         usage = tree.get("usage")
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{url}: the reply is no chat completion") from error
-    return Completion(str(text or ""), str(ended or "stop"), _counted(usage))
+    if not isinstance(text, str | None):
+        raise ArtifactError(f"{url}: the reply is no text but a {type(text).__name__}")
+    return Completion(_writable(text or ""), str(ended or "stop"), _counted(usage))
+
+
+def _writable(text: str) -> str:
+    """With � for half a character that an answer was cut off in: UTF-8 has no place for it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _counted(usage: object) -> tuple[int, int] | None:
