@@ -24,29 +24,36 @@ import numpy as np
 from hanpaca.data.jsonl import read_jsonl, read_texts
 from hanpaca.manifests import read_manifest
 from hanpaca.report.charts import line_chart
-from hanpaca.steps.text_scores import score_folder
+from hanpaca.steps.text_scores import known_score
 from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT
 
 RESULT = Path(__file__).parent / "results" / "evening.json"
 PLOT = Path(__file__).parent / "results" / "evening.{}.svg"
 REDRAWS = 2_000
-CHARACTERS = {"text.heldout.jsonl": 20_000, "replay.heldout.jsonl": 20_000}
+MEASURED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
+    ("text.heldout.jsonl", 20_000, ("Han",)),
+    ("replay.heldout.jsonl", 20_000, ()),
+)
+"""Files of 05-data, characters of them, and scripts that tokens per character are counted in."""
 
 
 def measured(run: Path) -> dict[str, Any]:
     """Curve, seconds a step, and bits of each held-out text after pretraining."""
     rows = list(read_jsonl(run / "30-pretrain/metrics.jsonl"))
     seconds = [row["seconds"] for row in rows]
-    texts = {name: _texts(run / "05-data" / name, most) for name, most in CHARACTERS.items()}
-    scores = {
-        name: score_folder(run / "40-merged", found, scripts=("Han",) if "text" in name[:4] else ())
-        for name, found in texts.items()
-    }
-    heldout, replay = (scores[name] for name in CHARACTERS)
+    heldout, replay = (
+        known_score(
+            run / "40-merged",
+            _texts(run / "05-data" / name, most),
+            scripts=scripts,
+            cache=run / "known",
+        )[0]
+        for name, most, scripts in MEASURED
+    )
     return {
         "config": read_manifest(run / "30-pretrain").config,
         "num_pieces": read_manifest(run / "10-tokenizer").metrics["num_pieces"],
-        "seconds_per_step": round(median(np.diff(seconds)), 4),
+        "seconds_per_step": round(float(median(np.diff(seconds))), 4),
         "points": [
             {
                 "step": row["step"],
@@ -86,7 +93,7 @@ def gap(plain: Mapping[str, Any], other: Mapping[str, Any], *, seed: int = 0) ->
         "fewer_tokens": round(
             plain["tokens_per_han_character"] / other["tokens_per_han_character"], 3
         ),
-        "seconds_of_a_step": round(other["seconds_per_step"] / plain["seconds_per_step"], 3),
+        "seconds_of_a_step": round(float(other["seconds_per_step"] / plain["seconds_per_step"]), 3),
     }
 
 
