@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from docs.make import references, results
 from tests.support.adapters import adapter_of
 from tests.support.documented import (
     NOT_RUN,
@@ -117,12 +118,11 @@ def test_every_page_that_a_newcomer_reads_is_there_in_chinese() -> None:
 
 
 def test_pages_made_of_the_program_are_current() -> None:
-    from docs.make.references import PAGES as MADE
-
-    for name, written in MADE.items():
-        assert (DOCS / name).read_text(encoding="utf-8") == written(), (
-            f"docs/{name} is old: PYTHONPATH=src:. python -m docs.make.references"
-        )
+    for module in (references, results):
+        for name, written in module.PAGES.items():
+            assert (DOCS / name).read_text(encoding="utf-8") == written(), (
+                f"docs/{name} is old: PYTHONPATH=src:. python -m {module.__name__}"
+            )
 
 
 @pytest.mark.slow
