@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from hanpaca.steps.grow import grow
 from hanpaca.steps.pretrain import pretrain
 from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
 from hanpaca.training.rows import AXES, RowAdamW, principal_axes
+from tests.support.commands import free_port
 
 
 def two(rows: int = 5, hidden: int = 6) -> tuple[nn.Parameter, nn.Parameter]:
@@ -196,3 +200,24 @@ def test_apart_they_do_not(grown: Path, tmp_path: Path) -> None:
 def test_what_cannot_move_together_is_refused(more: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         PretrainSettings.model_validate({**TOGETHER.model_dump(), **more})
+
+
+ASKED = """
+import os, torch
+from hanpaca.training.train import _of_the_first
+rank = int(os.environ["RANK"])
+torch.distributed.init_process_group("gloo")
+assert torch.equal(_of_the_first(torch.full((2, 2), float(rank))), torch.zeros(2, 2))
+assert _of_the_first(None) is None
+"""
+
+
+@pytest.mark.slow
+def test_rows_of_all_processes_move_along_the_axes_of_the_first() -> None:
+    """Another machine may round them otherwise."""
+    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    started = [
+        subprocess.Popen([sys.executable, "-c", ASKED], env={**os.environ, **place, "RANK": rank})
+        for rank in "01"
+    ]
+    assert [one.wait(60) for one in started] == [0, 0]

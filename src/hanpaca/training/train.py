@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from hanpaca.training.proof import Proof
 from hanpaca.training.rows import AXES, RowAdamW
 from hanpaca.training.sharding import load_optimizer, save_optimizer
 
+Found = TypeVar("Found")
 _UNWRITTEN = re.compile("iostream|write|Writer")
 """In what torch.save says of a full disk."""
 
@@ -196,7 +197,9 @@ def _optimizers(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     num_steps = math.ceil(num_blocks / optimization.batch_blocks)
     rate = optimization.learning_rate
-    together = {} if trainable.axes is None else {AXES: trainable.axes}
+    # Another machine may round the axes otherwise, and then rows would drift apart.
+    axes = _of_the_first(trainable.axes)
+    together = {} if axes is None else {AXES: axes}
     parts: list[tuple[Sequence[nn.Parameter], float, dict[str, torch.Tensor]]] = [
         (trainable.factors, rate, {}),
         (trainable.faster, rate * optimization.faster_ratio, {}),
@@ -252,10 +255,15 @@ def _stack(examples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 
 def _agreed_checkpoint(checkpoints: Path) -> Path | None:
     """Where all processes go on: what the first one found."""
-    found = [_last_whole_checkpoint(checkpoints) if leads() else None]
+    return _of_the_first(_last_whole_checkpoint(checkpoints) if leads() else None)
+
+
+def _of_the_first(found: Found) -> Found:
+    """What the first process found, in all of them."""
+    shared = [found]
     if num_processes() > 1:
-        torch.distributed.broadcast_object_list(found)
-    return found[0]
+        torch.distributed.broadcast_object_list(shared)
+    return shared[0]
 
 
 def _last_whole_checkpoint(checkpoints: Path) -> Path | None:
