@@ -11,7 +11,7 @@ CEDICT = """\
 張 张 [Zhang1] /surname Zhang/
 張 张 [zhang1] /to open up/a sheet of paper; (of a bow) to draw/classifier for flat objects/
 台 台 [tai2] /variant of 臺|台[tai2]/platform/
-咖啡 咖啡 [ka1 fei1] /coffee (loanword)/naïve/
+咖啡 咖啡 [[ka1fei1]] /coffee (loanword)/naïve/
 """
 
 

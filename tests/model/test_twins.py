@@ -57,6 +57,10 @@ def test_a_wide_sign_gets_the_narrow_one() -> None:
     assert twin_ids(["；", "水"], DICTIONARY, BYTE_LEVEL | {";": 44})[0] == 44
 
 
+def test_a_letter_is_not_the_byte_of_its_name() -> None:
+    assert twin_ids(["é", "水"], DICTIONARY, BYTE_LEVEL | {"é": 44})[0] != 44
+
+
 def test_of_a_longer_gloss_the_last_word_counts() -> None:
     assert named(twin_ids(["校"], DICTIONARY, BYTE_LEVEL)) == ["school"]
 
@@ -90,7 +94,7 @@ def test_a_dictionary_of_another_language_is_told() -> None:
     with pytest.raises(
         DataError, match=r"none of the new pieces, such as '학교'.* is dictionary= of"
     ):
-        twin_ids(["학교"], DICTIONARY, BYTE_LEVEL)
+        twin_ids(["\ufffd", "학교"], DICTIONARY, BYTE_LEVEL)
 
 
 def test_directions_raise_one_language_and_leave_the_other() -> None:

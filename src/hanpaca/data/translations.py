@@ -9,8 +9,9 @@ from hanpaca.errors import DataError
 
 Translations = Mapping[str, Sequence[str]]
 """English glosses of each word, in the dictionary's order; lower-case letters and spaces."""
-_ENTRY = re.compile(r"(\S+) (\S+) \[([^\]]*)\] /(.*)/\s*$")
-"""CC-CEDICT: traditional, simplified, pinyin, meanings (cc-cedict.org/wiki/format:syntax)."""
+_ENTRY = re.compile(r"(\S+) (\S+) \[\[?([^\]]*)\]\]? /(.*)/\s*$")
+"""CC-CEDICT: traditional, simplified, pinyin, meanings (cc-cedict.org/wiki/format:syntax); pinyin
+may stand in two brackets."""
 _NO_MEANING = re.compile(
     r"(surname|variant of|old variant|CL:|also written|abbr|see |used in|also pr)"
 )

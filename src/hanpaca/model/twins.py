@@ -23,6 +23,8 @@ from hanpaca.model.load import CausalLM
 
 _WORD_STARTS = ("\u0120", "\u2581")
 """What a token of a whole word begins with, in byte-level and in SentencePiece vocabularies."""
+_HALF = "\ufffd"
+"""In the text of a piece that begins or ends within a character."""
 _LEAST_LETTERS = 4
 """Of a word that stands in for a translation: shorter ones are mostly parts of others."""
 _MOST_GLOSSES, _MOST_OF_A_CHARACTER = 6, 3
@@ -67,8 +69,10 @@ def twin_ids(
     twins, num_translated = [], 0
     for piece in pieces:
         wanted = [words[word] for word in _wanted(piece, translations, words)]
-        if (sign := vocabulary.get(unicodedata.normalize("NFKC", piece))) is not None:
-            wanted.insert(0, sign)
+        plain = unicodedata.normalize("NFKC", piece)
+        # Not `é`: in byte-level vocabularies that is the name of a byte.
+        if plain.isascii() and plain in vocabulary:
+            wanted.insert(0, vocabulary[plain])
         num_translated += bool(wanted)
         free = next((one for one in chain(wanted, spare) if not taken[one]), None)
         if free is None:
@@ -76,8 +80,9 @@ def twin_ids(
         taken[free] += 1
         twins.append(free)
     if not num_translated:
+        whole = next((piece for piece in pieces if _HALF not in piece), pieces[0])
         raise DataError(
-            f"the dictionary has none of the new pieces, such as {pieces[0]!r}, nor one of their "
+            f"the dictionary has none of the new pieces, such as {whole!r}, nor one of their "
             "characters",
             "is {dictionary} of this language?",
         )
