@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shlex
 import shutil
 import subprocess
@@ -92,6 +93,22 @@ def test_every_command_of_every_page_exists_with_its_options(page: Path) -> None
         return  # made of the commands themselves
     for call in commands_anywhere(page):
         assert not unknown(call), call
+
+
+def test_torchrun_takes_every_command_that_pages_give_it() -> None:
+    """It reads options of a program without `--` before it as its own."""
+    from torch.distributed.run import get_args_parser
+
+    num_given = 0
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for call in re.findall(r"torchrun (--nn?.*)", text):
+            in_a_shell = re.sub(r"\$\(.*?\)|\$\w+", "1", call.rstrip("'"))
+            given = get_args_parser().parse_args(shlex.split(in_a_shell))
+            assert given.training_script == "hanpaca", call
+            assert given.training_script_args[0] == "run", call
+            num_given += 1
+    assert num_given > 4
 
 
 @pytest.mark.parametrize("page", CHINESE, ids=lambda page: page.stem)
