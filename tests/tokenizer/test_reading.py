@@ -78,6 +78,11 @@ def model_with(data: bytes | None = None, **options: Any) -> Callable[[Path, Pat
     return write
 
 
+def gguf_model(folder: Path, base: Path) -> Path:
+    (folder / "model.gguf").write_bytes(b"GGUF\x03\0\0\0")
+    return folder / "model.gguf"
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -96,6 +101,7 @@ def model_with(data: bytes | None = None, **options: Any) -> Callable[[Path, Pat
         (model_with(b""), "damaged or no SentencePiece model"),
         (model_with(b"\x0a\xff\xff\xff"), "damaged or no SentencePiece model"),
         (model_with(b"no tokenizer at all"), "damaged or no SentencePiece model"),
+        (gguf_model, "a GGUF file.* the folder of a model is needed"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_line(

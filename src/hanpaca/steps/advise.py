@@ -94,6 +94,8 @@ def advise(
         ArtifactError: The base cannot be used.
     """
     base = Path(base)
+    if base.is_file():
+        open_tokenizer(base)  # tells a GGUF file before sizes are looked for in it
     counts, speeds = _counts(base, numbers), _speeds(numbers)
     curve = measure_curve(base, texts, max_pieces=num_pieces, scripts=scripts, tell=tell)
     found = weigh(curve, counts, speeds)

@@ -10,6 +10,7 @@ from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME, SentencePieceBPE, rea
 Extendable = ByteBPE | SentencePieceBPE
 """A `Vocabulary` that takes new pieces."""
 _JSON = "tokenizer.json"
+_GGUF = b"GGUF"
 
 
 def open_tokenizer(path: Path) -> Extendable:
@@ -29,9 +30,22 @@ def open_tokenizer(path: Path) -> Extendable:
     if not spec_file.is_file() and not model_file.is_file():
         found = f"no {_JSON} or {FILE_NAME} in this folder" if path.is_dir() else "no such file"
         raise ArtifactError(f"{path}: {found}; give a {_JSON}, a {FILE_NAME} or a folder with one")
+    _check_no_gguf(spec_file)
     if spec_file.suffix != ".json" or not spec_file.is_file():
         return with_added_tokens(read_sentencepiece(model_file))
     spec = read_spec(spec_file)
     if model_file != spec_file and model_file.is_file() and not is_byte_level(spec):
         return with_added_tokens(read_sentencepiece(model_file))
     return byte_bpe_of_spec(spec, path=spec_file)
+
+
+def _check_no_gguf(file: Path) -> None:
+    """Where a whole model is given for a tokenizer, it is not damaged."""
+    if not file.is_file():
+        return
+    with file.open("rb") as stream:
+        if stream.read(len(_GGUF)) == _GGUF:
+            raise ArtifactError(
+                f"{file}: a GGUF file, which a recipe takes as its base; here the folder of "
+                "a model is needed"
+            )
