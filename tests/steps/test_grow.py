@@ -131,6 +131,9 @@ def test_new_rows_start_as_those_of_english_words(
     settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
     found = grow(pico_untied, extended, TEXTS, tmp_path / "out", settings=settings, replay=ENGLISH)
     assert found["num_new_rows"] == 6
+    new = AutoTokenizer.from_pretrained(extended)
+    pieces = [new.decode([number]) for number in range(394, 400)]
+    assert found["num_translated"] == len({"日", "山", "白日"} & set(pieces)) > 0
     before = load_file(pico_untied / "model.safetensors")[EMBEDDING]
     rows = load_file(tmp_path / "out/model.safetensors")
     vocabulary = AutoTokenizer.from_pretrained(pico_untied).get_vocab()

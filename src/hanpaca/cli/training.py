@@ -56,6 +56,8 @@ def grow(
     )
     head = "tied" if found["tied"] else "with rows of its own"
     print(f"{output}: {found['num_new_rows']} new rows after {found['num_old_rows']}, head {head}")
+    if "num_translated" in found:
+        print(f"{found['num_translated']} of the new pieces stand in the dictionary")
 
 
 @with_settings(PretrainSettings, names={"weights": "weight"})

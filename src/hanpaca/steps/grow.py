@@ -19,6 +19,7 @@ from hanpaca.manifests import GROWN, Manifest, environment, stage_key, write_man
 from hanpaca.model.load import load_model, load_tokenizer
 from hanpaca.model.new_rows import Spelling, grow_model
 from hanpaca.model.start_rows import Growth, start_rows
+from hanpaca.model.twins import piece_texts
 from hanpaca.progress import Progress, Tell, silent
 from hanpaca.settings import RowsSettings
 from hanpaca.tokenizer.conversion.fast import with_fast_tokenizer
@@ -55,7 +56,8 @@ def grow(
         tell: Called when something takes time.
 
     Returns:
-        Metrics: `num_old_rows`, `num_new_rows`, and whether the head is `tied` to the embedding.
+        Metrics: `num_old_rows`, `num_new_rows`, whether the head is `tied` to the embedding, and
+        with a dictionary `num_translated`, the pieces that it has as they are.
 
     Raises:
         DataError: There is no text, none of the old language for twins, or no dictionary to read.
@@ -137,10 +139,12 @@ def grow_in(
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     copy_tokenizer(extended, folder)
     check_old_rows(base, folder, len(old))
+    found = sum(bool(translations.get(piece)) for piece in piece_texts(new, len(old)))
     return {
         "num_old_rows": len(old),
         "num_new_rows": len(spellings),
         "tied": growth.tied and output_rows is None,
+        **({"num_translated": found} if named else {}),
     }
 
 
