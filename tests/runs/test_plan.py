@@ -102,6 +102,13 @@ def test_a_plan_names_what_a_run_would_not_find(pico_recipe: Path) -> None:
     assert [note.split(":")[0] for note in notes if "is not here" in note] == list(missing)
 
 
+def test_a_plan_names_the_package_of_a_file_that_is_not_installed(pico_recipe: Path) -> None:
+    given = ["data.text=[package:no_such_package/a.txt]"]
+    (note,) = [one for one in estimate(load_recipe(pico_recipe, given)).notes if "no_such" in one]
+    assert note.startswith("data.text: package:no_such_package/a.txt")
+    assert note.endswith("pip install --no-deps no-such-package")
+
+
 def test_a_plan_says_what_twins_cost_in_one_table_with_their_words(pico_recipe: Path) -> None:
     given = ["rows.input=twin", "rows.output=twin", "rows.dictionary=builtin:cedict"]
     for untie, told in (("false", True), ("true", False)):

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from hanpaca.errors import ResourceError
 from hanpaca.runs.builtin import not_installed
 from hanpaca.runs.layout import DPO, PRETRAIN, SFT, TUNED
 from hanpaca.runs.sizes import GPU_FLOPS as GPU_FLOPS
@@ -171,9 +172,19 @@ def _missing(recipe: Recipe) -> Iterator[str]:
             known = f"; the figures are those of {path.name.removesuffix('-merged')}"
         yield f"base: {path} is not here: a run would refuse{known}."
     for key, name in _files_named(recipe):
-        if not name.startswith(("builtin:", HUB)) and not recipe.locate(name).exists():
-            yield f"{key}: {recipe.locate(name)} is not here: a run would refuse."
+        if not name.startswith(("builtin:", HUB)):
+            yield from _absent(recipe, key, name)
     yield from not_installed(recipe)
+
+
+def _absent(recipe: Recipe, key: str, name: str) -> Iterator[str]:
+    try:
+        path = recipe.locate(name)
+    except ResourceError as error:
+        yield f"{key}: {error.message}"
+        return
+    if not path.exists():
+        yield f"{key}: {path} is not here: a run would refuse."
 
 
 def _files_named(recipe: Recipe) -> Iterator[tuple[str, str]]:
