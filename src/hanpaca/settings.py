@@ -254,6 +254,16 @@ class Recipe(RecipeSection):
         return self
 
     @model_validator(mode="after")
+    def _dictionary_is_of_the_language(self) -> Self:
+        first = self.language.lower().partition("-")[0]
+        if self.rows.dictionary == "builtin:cedict" and first not in ("zh", "yue", "lzh"):
+            raise ValueError(
+                f"rows.dictionary: builtin:cedict is of Chinese, and language is "
+                f"{self.language!r}: name a file with a dictionary of that language into English"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tasks_have_their_texts(self) -> Self:
         named = (*self.data.text, *self.data.instructions)
         for task in self.eval.tasks:

@@ -120,3 +120,11 @@ def test_twins_in_the_head_need_text_of_the_old_language(tmp_path: Path) -> None
     load_recipe(file)
     with pytest.raises(RecipeError, match=r"rows\.output: .* but data\.replay is empty"):
         load_recipe(file, none)
+
+
+def test_the_dictionary_that_comes_along_is_of_chinese(tmp_path: Path) -> None:
+    twins = "rows: {input: twin, output: twin, dictionary: 'builtin:cedict', untie: true}\n"
+    file = write(tmp_path, OWN + twins)
+    assert load_recipe(file, ["language=zh-Hant"]).rows.dictionary == "builtin:cedict"
+    with pytest.raises(RecipeError, match=r"builtin:cedict is of Chinese, and language is 'ko'"):
+        load_recipe(file, ["language=ko", "tokenizer.scripts=[Hangul]"])
