@@ -1,15 +1,19 @@
-"""Which arm wins in an evening: LoRA without new pieces, or the recipe's extension?
+r"""Which arm wins in an evening: LoRA without new pieces, or the recipe's extension?
 
 Both are the recipe `evening` on the same text, for as many steps; a second or third way to start is
 a run with other overrides. The first run is the one that the others are compared with:
 
     hanpaca run evening --run runs/plain tokenizer.num_pieces=0 pretrain.row_updates=apart
     hanpaca run evening --run runs/twins
-    python -m benchmarks.evening runs/plain runs/twins
+    hanpaca run evening --run runs/twins-500 tokenizer.num_pieces=500
+    hanpaca run evening --run runs/shipped rows.input=mean rows.output=first_piece \
+        rows.dictionary=null pretrain.row_updates=apart
+    python -m benchmarks.evening runs/plain runs/twins runs/shipped runs/twins-500
 
 Only what is there after pretraining (40-merged) is asked: bits per character of the held-out text
 of both languages, with intervals of redraws of the texts (they do not tell how much training runs
-differ). Curves are of the probes on the way, which are of fewer texts.
+differ). Curves are of the probes on the way, which are of fewer texts; of a run that was stopped
+while it trained there is only its curve.
 """
 
 import argparse
@@ -38,9 +42,30 @@ MEASURED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
 
 
 def measured(run: Path) -> dict[str, Any]:
-    """Curve, seconds a step, and bits of each held-out text after pretraining."""
-    rows = list(read_jsonl(run / "30-pretrain/metrics.jsonl"))
-    seconds = [row["seconds"] for row in rows]
+    """Curve and seconds a step; of a whole one, bits of each held-out text after pretraining."""
+    whole = (run / "40-merged").is_dir()
+    training = "30-pretrain" if whole else "30-pretrain.partial"
+    rows = list(read_jsonl(run / training / "metrics.jsonl"))
+    tokenizer = read_manifest(run / "10-tokenizer").metrics
+    return {
+        "rows": read_manifest(run / "20-base").config,
+        "num_pieces": tokenizer["num_pieces"],
+        "tokens_per_character": tokenizer["tokens_per_character_after"],
+        "seconds_per_step": round(float(median(np.diff([row["seconds"] for row in rows]))), 4),
+        "points": [
+            {
+                "step": row["step"],
+                "zh": round(row[HELDOUT], 4),
+                "en": round(row[REPLAY_HELDOUT], 4),
+            }
+            for row in rows
+            if HELDOUT in row
+        ],
+        **(_scored(run) if whole else {}),
+    }
+
+
+def _scored(run: Path) -> dict[str, Any]:
     heldout, replay = (
         known_score(
             run / "40-merged",
@@ -52,17 +77,6 @@ def measured(run: Path) -> dict[str, Any]:
     )
     return {
         "config": read_manifest(run / "30-pretrain").config,
-        "num_pieces": read_manifest(run / "10-tokenizer").metrics["num_pieces"],
-        "seconds_per_step": round(float(median(np.diff(seconds))), 4),
-        "points": [
-            {
-                "step": row["step"],
-                "zh": round(row[HELDOUT], 4),
-                "en": round(row[REPLAY_HELDOUT], 4),
-            }
-            for row in rows
-            if HELDOUT in row
-        ],
         "tokens_per_han_character": round(heldout.tokens_per_character, 4),
         "zh": round(heldout.bits_per_character, 4),
         "en": round(replay.bits_per_character, 4),
@@ -127,9 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     runs = parser.parse_args(arguments).runs
     arms = {run.name: measured(run) for run in runs}
     plain = arms[runs[0].name]
-    gaps = {run.name: gap(plain, arms[run.name]) for run in runs[1:]}
+    gaps = {run.name: gap(plain, arms[run.name]) for run in runs[1:] if "zh" in arms[run.name]}
     for name, one in arms.items():
-        print(name, one["zh"], one["en"], gaps.get(name, ""))
+        print(name, one.get("zh"), one.get("en"), one["points"][-1], gaps.get(name, ""))
     RESULT.write_text(json.dumps({"arms": arms, "gaps": gaps}, indent=1) + "\n", encoding="utf-8")
     draw(arms)
 
