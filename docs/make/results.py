@@ -16,7 +16,7 @@ from hanpaca.report.wording import Word, words_of
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
-RUNS = {"quickstart": "demo.json", "evening": "evening_run.json"}
+RUNS = {"quickstart": "demo.json", "evening": "evening_run.json", "korean": "korean_run.json"}
 _SHOWN_ANSWERS = 5
 _TITLES = {"en": "Results", "zh": "结果"}
 _INTRO = {

@@ -143,6 +143,8 @@ def test_paths_of_a_packaged_recipe_start_here_and_a_file_of_its_name_comes_firs
     monkeypatch.chdir(tmp_path)
     recipe = load_recipe("reference/llama-7b")
     assert recipe.locate("text") == Path("text")
+    Path("evening").mkdir()  # such as the run of that name
+    assert load_recipe("evening").name == "evening"
     Path("quickstart").write_text("name: mine", encoding="utf-8")
     with pytest.raises(RecipeError, match="quickstart: base: is missing"):
         load_recipe("quickstart")

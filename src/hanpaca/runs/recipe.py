@@ -41,7 +41,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
             at once.
     """
     path = Path(path)
-    own = None if path.exists() else packaged_recipes().get(path.as_posix())
+    own = None if path.is_file() else packaged_recipes().get(path.as_posix())
     recipe = parse_recipe(_read_text(own or path), str(path), overrides)
     recipe._folder = Path() if own else path.parent
     return recipe
