@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.curves import draw_bits
 from hanpaca.data.jsonl import read_jsonl, read_texts
 from hanpaca.manifests import read_manifest
-from hanpaca.report.charts import line_chart
 from hanpaca.steps.text_scores import known_score
 from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT
 
@@ -124,14 +124,7 @@ def draw(arms: Mapping[str, Mapping[str, Any]]) -> None:
             )
             for name, one in arms.items()
         ]
-        svg = line_chart(
-            f"Held-out bits per character over {axis}",
-            lines,
-            x_name=f"{axis} of training",
-            y_name="bits per character",
-            alone=True,
-        )
-        Path(str(PLOT).format(axis)).write_text(svg, encoding="utf-8")
+        draw_bits(axis, lines, Path(str(PLOT).format(axis)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

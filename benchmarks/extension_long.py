@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.curves import draw_bits
 from benchmarks.extension_arms import (
     Arm,
     Material,
@@ -29,7 +30,7 @@ from benchmarks.extension_arms import (
 from hanpaca.files import whole, write_atomically
 from hanpaca.model.load import load_tokenizer
 from hanpaca.model.loss import NextTokenLoss
-from hanpaca.report.charts import Line, line_chart
+from hanpaca.report.charts import Line
 
 RESULTS = Path(__file__).parent / "results" / "extension_long"
 TIMES = Path(__file__).parent / "results" / "extension_pays.json"
@@ -231,11 +232,4 @@ def _draw(results: Sequence[dict[str, Any]], plain: Mapping[int, Mapping[str, An
             )
             points = [(p["step"] * one[f"{axis}_per_step"], p["zh"]) for p in one["points"]]
             lines.append((f"{_name(one)}: writes {speed:.2f} x as fast", points))
-        svg = line_chart(
-            f"Held-out bits per character over {axis}",
-            lines,
-            x_name=f"{axis} of training",
-            y_name="bits per character",
-            alone=True,
-        )
-        write_atomically(RESULTS / f"{axis}.svg", svg)
+        draw_bits(axis, lines, RESULTS / f"{axis}.svg")

@@ -35,6 +35,7 @@ import torch
 from torch import nn
 
 from benchmarks import extension_long
+from benchmarks.curves import draw_bits
 from benchmarks.extension_arms import (
     RECIPE,
     Arm,
@@ -55,7 +56,6 @@ from hanpaca.model.dtype import faster_dtype
 from hanpaca.model.load import CausalLM, load_model, load_tokenizer
 from hanpaca.model.lora import add_lora, add_new_rows
 from hanpaca.model.loss import NextTokenLoss
-from hanpaca.report.charts import line_chart
 from hanpaca.runs.base import resolve_base
 from hanpaca.runs.recipe import load_recipe
 
@@ -253,14 +253,7 @@ def report(result: dict[str, Any]) -> None:
     for axis, lines in curves.items():
         plain = [(name, line) for name, line in lines.items() if "," not in name]
         chosen = sorted(plain, key=lambda one: int(one[0].removeprefix("N=")))
-        svg = line_chart(
-            f"Held-out bits per character over {axis}",
-            chosen,
-            x_name=f"{axis} of training",
-            y_name="bits per character",
-            alone=True,
-        )
-        Path(str(PLOT).format(axis)).write_text(svg, encoding="utf-8")
+        draw_bits(axis, chosen, Path(str(PLOT).format(axis)))
 
 
 def main() -> None:

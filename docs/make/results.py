@@ -1,7 +1,6 @@
 """Writes docs/results.md and docs/results.zh.md: python -m docs.make.results, from the root.
 
-All numbers are those of the runs' own results.json, kept in benchmarks/results without the bits of
-single texts.
+All numbers are those of the runs' own results.json, kept in benchmarks/results.
 """
 
 from collections.abc import Iterator

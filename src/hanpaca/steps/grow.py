@@ -139,12 +139,12 @@ def grow_in(
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     copy_tokenizer(extended, folder)
     check_old_rows(base, folder, len(old))
-    found = sum(bool(translations.get(piece)) for piece in piece_texts(new, len(old)))
+    known = [one for one in piece_texts(new, len(old)) if translations.get(one)] if named else []
     return {
         "num_old_rows": len(old),
         "num_new_rows": len(spellings),
         "tied": growth.tied and output_rows is None,
-        **({"num_translated": found} if named else {}),
+        **({"num_translated": len(known)} if named else {}),
     }
 
 
