@@ -21,7 +21,7 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _FOR_EVER = timedelta(days=3650)
 _LAST_WORD = timedelta(seconds=60)
-"""How long a helper whose work failed waits for the first process to say that so did its own."""
+"""How long one that is through with a work, or whose work failed, waits for the others."""
 
 
 def num_processes() -> int:
@@ -65,6 +65,14 @@ class _Wire:
     def say(self, message: object) -> None:
         self.store.set(f"{self.number}", pickle.dumps(message))
         self.number += 1
+
+    def end_together(self) -> None:
+        """Stay until the helpers are through with a work, too: they may still be reading."""
+        from torch.distributed import DistError
+
+        through = [_through(rank, self.number) for rank in range(1, num_processes())]
+        with suppress(DistError):  # one that died has ended nothing of what this process holds
+            self.store.wait(through, _LAST_WORD)
 
     def part(self) -> None:
         """Stay until the helpers have heard the last word: the store may end with this process."""
@@ -125,7 +133,7 @@ def follow() -> Ending:
 
 
 def everyone(work: Callable[..., Result], file: Path, **own: Any) -> Result:
-    """Let all processes do something at the same time.
+    """Let all processes do something at the same time; the first goes on when all are through.
 
     Args:
         work: What each does; may hold whatever can be pickled.
@@ -135,11 +143,14 @@ def everyone(work: Callable[..., Result], file: Path, **own: Any) -> Result:
     Returns:
         What this process gets.
     """
-    if num_processes() > 1:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(pickle.dumps(work))
-        _wire().say(_Work(file.absolute()))
-    return work(**own)
+    if num_processes() == 1:
+        return work(**own)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(pickle.dumps(work))
+    _wire().say(_Work(file.absolute()))
+    result = work(**own)
+    _wire().end_together()
+    return result
 
 
 def _lead(verb: Callable[[], Result]) -> Result:
@@ -165,19 +176,27 @@ def _helped(work: _Work, wire: _Wire) -> object:
     """Do a work that was shared; what the first process says next."""
     from torch.distributed import DistError
 
+    failed: Exception | None = None
     try:
         pickle.loads(work.file.read_bytes())()
     except (HanpacaError, RuntimeError) as error:
         # A loss that is no number fails everywhere, and a death elsewhere breaks the connection.
-        try:
-            return wire.hear(_LAST_WORD)
-        except DistError:
-            raise error from None
-    return wire.hear()
+        failed = error
+    try:
+        wire.store.set(_through(int(os.environ["RANK"]), wire.number), b"")
+        return wire.hear(_LAST_WORD if failed else _FOR_EVER)
+    except DistError:
+        if failed:
+            raise failed from None
+        raise
 
 
 def _left(rank: int, number: int) -> str:
     return f"{rank} heard {number}"
+
+
+def _through(rank: int, number: int) -> str:
+    return f"{rank} is through with {number}"
 
 
 @functools.cache

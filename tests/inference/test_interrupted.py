@@ -38,11 +38,26 @@ def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
         timer = threading.Timer(1, signal.pthread_kill, (main, signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            model.answer_many([question] * 4000, max_tokens=4000)
+            model.answer_many([question] * 400, max_tokens=4000)
         interrupted = time.monotonic()
         after = model.answer_many([question], max_tokens=9)
     assert time.monotonic() - interrupted < 10
     assert after[0].text.startswith(ANSWER)
+
+
+def test_ctrl_c_while_questions_are_still_handed_out_ends_at_once(endless: Path) -> None:
+    question = [{"role": "user", "content": "问"}]
+
+    class Interrupting(list[list[dict[str, str]]]):
+        def __iter__(self) -> Iterator[list[dict[str, str]]]:
+            yield from [question] * 100
+            raise KeyboardInterrupt
+
+    with ChatModel(endless, context_tokens=4096, num_parallel=4, num_threads=1) as model:
+        begun = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            model.answer_many(Interrupting(), max_tokens=4000)
+        assert time.monotonic() - begun < 10
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -190,15 +191,25 @@ class ChatModel:
         One that does not fit into the context has the answer `NOT_READ`.
         """
         sampling = Sampling(max_tokens=max_tokens)
-        with ThreadPoolExecutor(self.num_parallel) as pool:
+        with self.asking() as pool:
             asked = [pool.submit(self.answer_if_short, one, sampling) for one in conversations]
-            try:
-                return [one.result() for one in asked]
-            except BaseException:  # Ctrl-C too: long answers would be waited for
-                self._stopping.set()
-                pool.shutdown(cancel_futures=True)
-                self._stopping.clear()
-                raise
+            return [one.result() for one in asked]
+
+    @contextmanager
+    def asking(self) -> Iterator[ThreadPoolExecutor]:
+        """Give `num_parallel` threads that ask; who leaves them early waits for no answer.
+
+        After Ctrl-C too, at any moment: what is being written is cut, what waits is not begun.
+        """
+        pool = ThreadPoolExecutor(self.num_parallel)
+        try:
+            yield pool
+        except BaseException:
+            self._stopping.set()
+            pool.shutdown(cancel_futures=True)
+            self._stopping.clear()
+            raise
+        pool.shutdown()
 
     def complete(
         self,

@@ -4,7 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain, count
@@ -266,14 +266,10 @@ def _ask(
 def _in_parallel(
     model: ChatModel, prompts: Sequence[SuitePrompt], asking: SuiteAsking
 ) -> Generator[Said, None, None]:
-    with ThreadPoolExecutor(asking.num_parallel) as pool:
+    with model.asking() as pool:
         asked = [pool.submit(_talk, model, one, asking.sampling) for one in prompts]
-        try:
-            for one in as_completed(asked):
-                yield one.result()
-        finally:  # after Ctrl-C too: long answers are cut, and those that wait are not begun
-            model.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
+        for one in as_completed(asked):
+            yield one.result()
 
 
 def _talk(model: ChatModel, prompt: SuitePrompt, sampling: Sampling) -> Said:
