@@ -91,4 +91,4 @@ def test_ctrl_c_ends_it_with_an_answer_open_on_the_page_and_one_of_a_program(
         assert any(ANSWER[0] in line for line in program)
         status, seconds, told = server.stop()
     assert (status, told) == (0, "")
-    assert seconds < 4
+    assert seconds < 10  # under 4 on a quiet machine; the answers would take minutes

@@ -86,7 +86,7 @@ def test_every_one_of_many_requests_is_answered(server: Served) -> None:
     streamed = [answers[number] for number in range(0, 200, 2) if number not in (50, 150)]
     assert set(streamed) == {"left", ANSWER}
     assert streamed.count("left") == 20
-    assert server.waits_until_idle(2)
+    assert server.waits_until_idle(10)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ def test_a_client_that_hangs_up_frees_its_place(endless: Path) -> None:
         for more in ({"stream": True}, {}):
             with _asking(server, more), _asking(server, more):
                 assert _until(lambda: server.num_processing() == 2)
-            assert server.waits_until_idle(2), more
+            assert server.waits_until_idle(10), more
 
 
 @pytest.mark.slow
@@ -137,7 +137,7 @@ def test_two_open_streams_do_not_keep_it(
         assert _until(lambda: server.num_processing() == 2)
         assert [one.stat().st_mode & 0o777 for one in tmp_path.iterdir()] == [0o700, 0o700]
         status, seconds, said = server.stop(end)
-    assert seconds < 4
+    assert seconds < 10  # under 4 on a quiet machine; the answers would take minutes
     assert status == {signal.SIGINT: 0, signal.SIGTERM: 143}[end]
     assert list(tmp_path.iterdir()) == []
     assert said == ""
@@ -197,7 +197,7 @@ class _asking:  # noqa: N801  # a context
         self.socket.close()
 
 
-def _until(done: Any, seconds: float = 10) -> bool:
+def _until(done: Any, seconds: float = 60) -> bool:
     end = time.monotonic() + seconds
     while not done():
         if time.monotonic() > end:

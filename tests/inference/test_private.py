@@ -81,7 +81,7 @@ def test_closing_waits_for_nobody(scripted_gguf: Path) -> None:
     before = time.monotonic()
     with model:
         next(model.stream([{"role": "user", "content": "问"}]))
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 15
 
 
 OFTEN = """
