@@ -99,6 +99,12 @@ class TokenizerSettings(RecipeSection):
     that English uses too, such as Latin."""
 
 
+TIED_TWINS = (
+    "the base's head is its embedding: without a head of its own each twin takes half of its "
+    "English word's probability"
+)
+
+
 class RowsSettings(RecipeSection):
     """How the embedding and head rows of the new pieces start."""
 

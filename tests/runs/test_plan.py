@@ -62,6 +62,19 @@ def test_a_size_that_is_guessed_is_said_to_be(base: str, told: bool, tied: Path)
     assert any(base in note and "135 M weights" in note for note in notes) is told
 
 
+@pytest.mark.parametrize(
+    ("num_bytes", "told"), [(40_000, False), (75_000, False), (10_000, True), (0, False)]
+)
+def test_a_text_that_is_small_for_its_tokens_is_said_to_be(
+    num_bytes: int, told: bool, tied: Path
+) -> None:
+    recipe = recipe_with(tied, untie="false", num_tokens=50_000)
+    (tied / "text.txt").write_bytes(b"x" * num_bytes)
+    notes = [one for one in estimate(recipe).notes if one.startswith("pretrain.num_tokens")]
+    assert bool(notes) is told
+    assert not told or "0.0 MB of text some 15 times" in notes[0]
+
+
 def test_more_tokens_take_longer_and_a_larger_base_more_disk(tied: Path) -> None:
     few = estimate(recipe_with(tied))
     many = estimate(recipe_with(tied, num_tokens=20_000))

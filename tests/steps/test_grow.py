@@ -155,12 +155,21 @@ def test_new_rows_start_as_those_of_english_words(
     assert shares.max() < 0.02
 
 
-def test_twins_of_a_tied_model_are_one_row(
+def test_twins_of_a_tied_model_are_one_row_and_it_is_said(
     pico_base: Path, extended: Path, dictionary: Path, tmp_path: Path
 ) -> None:
     settings = RowsSettings.model_validate({**TWINS, "dictionary": str(dictionary)})
-    found = grow(pico_base, extended, TEXTS, tmp_path / "out", settings=settings)
+    said: list[str] = []
+    found = grow(
+        pico_base,
+        extended,
+        TEXTS,
+        tmp_path / "out",
+        settings=settings,
+        tell=lambda progress: said.append(progress.note),
+    )
     assert found["tied"]
+    assert "half of its English word's probability (untie)" in said[-1]
 
 
 def test_twins_without_text_of_the_old_language_are_refused(

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -19,7 +20,7 @@ from hanpaca.runs.sizes import (
 )
 from hanpaca.runs.stages import STAGES, stages_of
 from hanpaca.sections import HUB
-from hanpaca.settings import Recipe, TrainingSettings
+from hanpaca.settings import TIED_TWINS, Recipe, TrainingSettings
 
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 _FLOPS_PER_CORE = 1.1e11
@@ -37,6 +38,9 @@ _ANSWER_TOKENS, _ANSWER_BYTES_PER_SECOND = 111, 5.3e9
 """Of an answer that a base gives to a general question, and what one core reads of its weights to
 write it, measured: 20 tokens a second of a 135 M model in 16 bits."""
 _TEXT_BYTES_PER_TOKEN = 5.0
+_CHINESE_BYTES_PER_TOKEN = 3.0
+_MOST_ROUNDS = 4
+"""A text that is read more often teaches less and less (Muennighoff et al., arXiv 2305.16264)."""
 _UNKNOWN_PARAMETERS = 1.35e8
 """Of a base that is not here and has no known name: SmolLM2-135M's."""
 
@@ -159,7 +163,7 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
-    return (*_missing(recipe), *_guessed(recipe), *_tied_twins(recipe), *_untied(recipe))
+    return (*_missing(recipe), *_guessed(recipe), *_short(recipe), *_tied_twins(recipe), *_untied(recipe))
 
 
 def _missing(recipe: Recipe) -> Iterator[str]:
@@ -213,14 +217,29 @@ def _guessed(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _short(recipe: Recipe) -> Iterator[str]:
+    """That a text is small for the tokens asked of it; nothing of one whose size is not seen."""
+    section = recipe.pretrain
+    if section is None or any(name.startswith(("builtin:", HUB)) for name in recipe.data.text):
+        return
+    with suppress(ResourceError):  # told by `_missing`
+        files = [recipe.locate(name) for name in recipe.data.text]
+        num_bytes = sum(file.stat().st_size for file in files if file.is_file())
+        tokens = section.num_tokens * (1 - section.replay_fraction)
+        rounds = tokens * _CHINESE_BYTES_PER_TOKEN / max(num_bytes, 1)
+        if num_bytes and rounds > _MOST_ROUNDS:
+            yield (
+                f"pretrain.num_tokens: {section.num_tokens:,} go round {num_bytes / 1e6:.1f} MB of "
+                f"text some {rounds:.0f} times: from the fifth on it teaches little; give more "
+                "text, or fewer tokens."
+            )
+
+
 def _tied_twins(recipe: Recipe) -> Iterator[str]:
     """What twins cost where a piece and its word have the same head row."""
     tied = _is_tied(base_config(recipe) or {}) and not recipe.rows.untie
     if tied and recipe.rows.twins:
-        yield (
-            "rows.untie: the base's head is its embedding: without a head of its own each twin "
-            "takes half of its English word's probability."
-        )
+        yield f"rows.untie: {TIED_TWINS}."
 
 
 def _untied(recipe: Recipe) -> tuple[str, ...]:

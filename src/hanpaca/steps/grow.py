@@ -21,7 +21,7 @@ from hanpaca.model.new_rows import Spelling, grow_model
 from hanpaca.model.start_rows import Growth, start_rows
 from hanpaca.model.twins import piece_texts
 from hanpaca.progress import Progress, Tell, silent
-from hanpaca.settings import RowsSettings
+from hanpaca.settings import TIED_TWINS, RowsSettings
 from hanpaca.tokenizer.conversion.fast import with_fast_tokenizer
 from hanpaca.tokenizer.folder import copy_tokenizer
 from hanpaca.tokenizer.open import open_tokenizer
@@ -88,6 +88,8 @@ def grow(
             old_texts=list(replay),
             seed=seed,
         )
+        if metrics["tied"] and settings.twins:
+            tell(Progress(0, note=f"{TIED_TWINS} (untie)"))
         inputs = [*_files(base), *_files(tokenizer), *_dictionary(settings)]
         config = {**settings.model_dump(mode="json"), "seed": seed}
         _write_manifest(folder, config, inputs, metrics=metrics, begun=begun)
