@@ -28,6 +28,7 @@ PARTIAL = ".partial"
 KEY = "key"
 """Of the work in a folder that is still being written."""
 CHECKPOINTS = "checkpoints"
+GGUF_MAGIC = b"GGUF"
 """In a folder that is still being written: what an interrupted work goes on from."""
 LOCK = ".lock"
 """Held by the process that works in a folder."""
@@ -256,6 +257,16 @@ def resumable(output: Path, key: str, *, leftovers: Sequence[str] = ()) -> Itera
             remove(partial / name)
             remove(_partial_of(partial / name))
         partial.rename(output)
+
+
+def begins_as_gguf(file: Path) -> bool:
+    """Whether a file begins with GGUF's four letters.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with file.open("rb") as stream:
+        return stream.read(len(GGUF_MAGIC)) == GGUF_MAGIC
 
 
 @contextmanager

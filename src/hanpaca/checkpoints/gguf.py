@@ -19,7 +19,7 @@ from gguf.constants import GGMLQuantizationType as Type
 
 from hanpaca.checkpoints.tensors import Encoding, Stored, in_one_piece, matrix_shape
 from hanpaca.errors import ArtifactError
-from hanpaca.files import BEGINNING_BYTES, check_itself, check_regular
+from hanpaca.files import BEGINNING_BYTES, GGUF_MAGIC, check_itself, check_regular
 
 _VERSIONS = (2, 3)
 _MAX_DIMENSIONS = 4
@@ -139,7 +139,7 @@ class _Cursor:
 
 
 def _header(cursor: _Cursor) -> Header:
-    if bytes(cursor.take(4)) != b"GGUF":
+    if bytes(cursor.take(len(GGUF_MAGIC))) != GGUF_MAGIC:
         raise ValueError("it does not begin with GGUF")
     version = cursor.u32()
     if version not in _VERSIONS:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from hanpaca.checkpoints.gguf import Header, read_header
 from hanpaca.errors import ArtifactError
+from hanpaca.files import begins_as_gguf
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _MOST_NAME_BYTES = 256
@@ -73,9 +74,7 @@ def read_imatrix(path: Path) -> ImportanceMatrix:
         ArtifactError: It is missing, damaged, or something else.
     """
     try:
-        with path.open("rb") as stream:
-            is_gguf = stream.read(4) == b"GGUF"
-        matrix = _read_gguf(path) if is_gguf else _read_legacy(path.read_bytes())
+        matrix = _read_gguf(path) if begins_as_gguf(path) else _read_legacy(path.read_bytes())
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, struct.error) as error:

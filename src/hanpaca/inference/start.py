@@ -12,12 +12,12 @@ from typing import Any
 
 from hanpaca.checkpoints.gguf import read_header
 from hanpaca.errors import ArtifactError
+from hanpaca.files import begins_as_gguf
 from hanpaca.threads import free_threads
 from hanpaca.tokenizer.template_limits import check_ends
 
 ENGINE_NAME = "hanpaca-engine"
 """What llama.cpp calls the model in its answers, whichever was asked."""
-_GGUF_MAGIC = b"GGUF"
 _TEMPLATE_KEY = "tokenizer.chat_template"
 """With a name after it for those beside the default one; a list of the names is not one."""
 _QUIET = -1
@@ -138,9 +138,8 @@ def _templates(gguf: Path) -> list[str]:
 def _check_is_gguf(path: Path) -> None:
     """Tell a file that is none from one that llama.cpp cannot load."""
     try:
-        with path.open("rb") as stream:
-            magic = stream.read(4)
+        is_gguf = begins_as_gguf(path)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
-    if magic != _GGUF_MAGIC:
+    if not is_gguf:
         raise ArtifactError(f"{path}: not a GGUF file", "make one with {write_gguf()}")

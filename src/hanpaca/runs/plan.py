@@ -163,7 +163,13 @@ def estimate_seconds(recipe: Recipe) -> dict[str, float]:
 
 
 def _notes(recipe: Recipe) -> tuple[str, ...]:
-    return (*_missing(recipe), *_guessed(recipe), *_short(recipe), *_tied_twins(recipe), *_untied(recipe))
+    return (
+        *_missing(recipe),
+        *_guessed(recipe),
+        *_short(recipe),
+        *_tied_twins(recipe),
+        *_untied(recipe),
+    )
 
 
 def _missing(recipe: Recipe) -> Iterator[str]:

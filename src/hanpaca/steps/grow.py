@@ -56,12 +56,12 @@ def grow(
         tell: Called when something takes time.
 
     Returns:
-        Metrics: `num_old_rows`, `num_new_rows`, whether the head is `tied` to the embedding, and
-        with a dictionary `num_translated`, the pieces that it has as they are.
+        `num_old_rows`, `num_new_rows`, whether the head is `tied`, and with a dictionary the
+        pieces that it has as they are, `num_translated`.
 
     Raises:
         DataError: There is no text, none of the old language for twins, or no dictionary to read.
-        ResourceError: The package of a builtin dictionary is not installed.
+        ResourceError: A builtin dictionary's package is missing.
         ArtifactError: The base cannot be read, the tokenizer does not extend it; `output` exists.
 
     Examples:
@@ -71,8 +71,7 @@ def grow(
     begun = datetime.now(UTC)
     settings = settings or RowsSettings()
     base = with_fast_tokenizer(Path(base), lambda note: tell(Progress(0, note=note)))
-    tokenizer = Path(tokenizer)
-    spellings = extension_of(base, tokenizer)
+    spellings = extension_of(base, tokenizer := Path(tokenizer))
     documents = list(texts)
     if not documents:
         raise DataError("there is no text of the new language to start from")
@@ -88,11 +87,10 @@ def grow(
             old_texts=list(replay),
             seed=seed,
         )
-        if metrics["tied"] and settings.twins:
-            tell(Progress(0, note=f"{TIED_TWINS} (untie)"))
         inputs = [*_files(base), *_files(tokenizer), *_dictionary(settings)]
-        config = {**settings.model_dump(mode="json"), "seed": seed}
-        _write_manifest(folder, config, inputs, metrics=metrics, begun=begun)
+        _write_manifest(folder, settings, seed, inputs, metrics=metrics, begun=begun)
+    if metrics["tied"] and settings.twins:
+        tell(Progress(0, note=f"{TIED_TWINS} (untie)"))
     return metrics
 
 
@@ -164,12 +162,14 @@ def extension_of(base: Path, extended: Path) -> list[list[int]]:
 
 def _write_manifest(
     folder: Path,
-    config: Mapping[str, Any],
+    settings: RowsSettings,
+    seed: int,
     inputs: Sequence[Artifact],
     *,
     metrics: Mapping[str, Any],
     begun: datetime,
 ) -> None:
+    config = {**settings.model_dump(mode="json"), "seed": seed}
     manifest = Manifest(
         stage=GROWN,
         stage_version=_VERSION,

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from hanpaca.errors import ArtifactError
+from hanpaca.files import begins_as_gguf
 from hanpaca.tokenizer.added import with_added_tokens
 from hanpaca.tokenizer.byte_bpe import ByteBPE, byte_bpe_of_spec, is_byte_level, read_spec
 from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME, SentencePieceBPE, read_sentencepiece
@@ -10,7 +11,6 @@ from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME, SentencePieceBPE, rea
 Extendable = ByteBPE | SentencePieceBPE
 """A `Vocabulary` that takes new pieces."""
 _JSON = "tokenizer.json"
-_GGUF = b"GGUF"
 
 
 def open_tokenizer(path: Path) -> Extendable:
@@ -41,11 +41,8 @@ def open_tokenizer(path: Path) -> Extendable:
 
 def _check_no_gguf(file: Path) -> None:
     """Where a whole model is given for a tokenizer, it is not damaged."""
-    if not file.is_file():
-        return
-    with file.open("rb") as stream:
-        if stream.read(len(_GGUF)) == _GGUF:
-            raise ArtifactError(
-                f"{file}: a GGUF file, which a recipe takes as its base; here the folder of "
-                "a model is needed"
-            )
+    if file.is_file() and begins_as_gguf(file):
+        raise ArtifactError(
+            f"{file}: a GGUF file, which a recipe takes as its base; here the folder of "
+            "a model is needed"
+        )
