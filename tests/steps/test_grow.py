@@ -1,6 +1,7 @@
 import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -201,3 +202,30 @@ def test_a_dictionary_out_of_a_package_that_is_not_there_names_the_command(
 def test_twins_and_a_dictionary_belong_together(given: dict[str, str], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         RowsSettings.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"output": "first_piece"},
+        {**TWINS, "dictionary": "zh.tsv"},
+        {"input": "normal", "output": "normal", "rescale": True},
+        {"input": "mean_of_all", "output": "mean_of_all", "fit_input_steps": 1},
+        {"input": "mean", "output": "mean", "fit_output_passes": 1},
+    ],
+    ids=lambda given: given["output"],
+)
+def test_without_new_pieces_every_start_leaves_the_base_as_it_is(
+    given: dict[str, Any], pico_base: Path, dictionary: Path, tmp_path: Path
+) -> None:
+    """As in a run that another, with new pieces, is compared with."""
+    if "dictionary" in given:
+        given = {**given, "dictionary": str(dictionary)}
+    settings = RowsSettings.model_validate({**given, "untie": True})
+    out = tmp_path / "out"
+    out.mkdir()
+    found = grow_in(out, pico_base, pico_base, [], TEXTS, settings=settings, seed=0)
+    assert (found["num_new_rows"], found["tied"]) == (0, True)
+    before, after = (load_file(one / "model.safetensors") for one in (pico_base, out))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)

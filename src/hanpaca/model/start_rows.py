@@ -62,7 +62,9 @@ def start_rows(growth: Growth, settings: RowsSettings) -> tuple[Tensor, Tensor |
     The head rows are None where one table serves both.
     """
     torch.manual_seed(growth.seed)
-    untied = bool(growth.spellings) and (not growth.tied or settings.untie)
+    if not growth.spellings:
+        return torch.empty(0, growth.model.config.hidden_size), None
+    untied = not growth.tied or settings.untie
     input_rows = _input_rows(growth, settings)
     output_rows = _output_rows(growth, settings) if untied else None
     if settings.fit_input_steps or settings.fit_output_passes:
