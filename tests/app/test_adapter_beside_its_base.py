@@ -14,7 +14,7 @@ pytest.importorskip("gradio", reason="gradio is not installed (pip install 'hanp
 
 def probabilities(server: Served, model: str) -> list[float]:
     body = {"model": model, "prompt": "The quick", "max_tokens": 4, "temperature": 0, "logprobs": 1}
-    reply = httpx2.post(server.url + "/v1/completions", json=body, timeout=60).json()
+    reply = httpx2.post(server.url + "/v1/completions", json=body, timeout=240).json()
     assert reply["model"] == model
     tokens: list[dict[str, Any]] = reply["choices"][0]["logprobs"]["content"]
     return [one["logprob"] for one in tokens]

@@ -40,7 +40,7 @@ def said(events: Iterator[str]) -> str:
 
 
 def test_programs_are_answered_while_the_page_is_up(server: Served) -> None:
-    with httpx2.Client(base_url=server.url, timeout=60) as client:
+    with httpx2.Client(base_url=server.url, timeout=240) as client:
         assert "hanpaca" in client.get("/").text
         names = [one["id"] for one in client.get("/v1/models").json()["data"]]
         assert names == ["short", "endless"]
@@ -83,7 +83,7 @@ def page_asks(client: httpx2.Client, question: str, stack: ExitStack) -> Iterato
 def test_ctrl_c_ends_it_with_an_answer_open_on_the_page_and_one_of_a_program(
     server: Served,
 ) -> None:
-    with httpx2.Client(base_url=server.url, timeout=60) as client, ExitStack() as stack:
+    with httpx2.Client(base_url=server.url, timeout=240) as client, ExitStack() as stack:
         pictures = page_asks(client, "一", stack)
         asked = ASKED | {"model": "endless", "stream": True}
         program = stack.enter_context(client.stream("POST", CHAT, json=asked)).iter_lines()

@@ -78,7 +78,7 @@ def test_every_one_of_many_requests_is_answered(server: Served) -> None:
                 return "left"
             return "".join(_said(reply.read().decode()))
 
-    with httpx2.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(16) as pool:
+    with httpx2.Client(base_url=server.url, timeout=240) as client, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(ask, range(200)))
     assert [answers[number] for number in (50, 150)] == ["400", "400"]
     whole = [answers[number] for number in range(1, 200, 2)]
@@ -100,7 +100,7 @@ def test_rare_characters_come_whole(server: Served) -> None:
         reply = client.post(CHAT, json=body)
         return text, "".join(_said(reply.content.decode()))
 
-    with httpx2.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(4) as pool:
+    with httpx2.Client(base_url=server.url, timeout=240) as client, ThreadPoolExecutor(4) as pool:
         for wanted, said in pool.map(ask, range(200)):
             assert said == wanted
 

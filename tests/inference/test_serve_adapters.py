@@ -64,7 +64,7 @@ def said(server: Served, model: str) -> list[Any]:
     found = []
     for prompt in ("The quick brown", "It was the", "春"):
         more = {"prompt": prompt, "cache_prompt": False}
-        reply = httpx2.post(server.url + "/v1/completions", json=body | more, timeout=60).json()
+        reply = httpx2.post(server.url + "/v1/completions", json=body | more, timeout=240).json()
         assert reply["model"] == model
         tokens = reply["choices"][0]["logprobs"]["content"]
         found.append((reply["choices"][0]["text"], [one["logprob"] for one in tokens]))

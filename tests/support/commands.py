@@ -174,6 +174,31 @@ def hanpaca_together(*arguments: object, processes: int, dies_at: str = "") -> l
     return _run(arguments, ranks if processes > 1 else [{}], 240, dies_at=dies_at)
 
 
+def python_together(program: Path, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
+    """Run a Python program in two processes, as `torchrun` starts them."""
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    command = [sys.executable, str(program), *map(str, arguments)]
+    begun = [
+        subprocess.Popen(
+            command,
+            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    try:
+        said = [one.communicate(timeout=240) for one in begun]
+    finally:
+        for one in begun:
+            one.kill()
+    return [
+        subprocess.CompletedProcess(command, one.returncode, *told)
+        for one, told in zip(begun, said, strict=True)
+    ]
+
+
 def _run(
     arguments: Sequence[object],
     environments: Sequence[Mapping[str, str]],

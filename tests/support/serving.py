@@ -43,7 +43,7 @@ class Served:
         """End it; gives the exit status, the seconds it took, and what it said."""
         begun = time.monotonic()
         self.process.send_signal(number)
-        _, said = self.process.communicate(timeout=30)
+        _, said = self.process.communicate(timeout=120)
         return self.process.returncode, time.monotonic() - begun, said
 
 

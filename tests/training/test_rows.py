@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -20,7 +17,7 @@ from hanpaca.steps.grow import grow
 from hanpaca.steps.pretrain import pretrain
 from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_extension
 from hanpaca.training.rows import AXES, RowAdamW, principal_axes
-from tests.support.commands import free_port
+from tests.support.commands import python_together
 
 
 def two(rows: int = 5, hidden: int = 6) -> tuple[nn.Parameter, nn.Parameter]:
@@ -213,11 +210,8 @@ assert _of_the_first(None) is None
 
 
 @pytest.mark.slow
-def test_rows_of_all_processes_move_along_the_axes_of_the_first() -> None:
+def test_rows_of_all_processes_move_along_the_axes_of_the_first(tmp_path: Path) -> None:
     """Another machine may round them otherwise."""
-    place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    started = [
-        subprocess.Popen([sys.executable, "-c", ASKED], env={**os.environ, **place, "RANK": rank})
-        for rank in "01"
-    ]
-    assert [one.wait(60) for one in started] == [0, 0]
+    program = tmp_path / "asked.py"
+    program.write_text(ASKED, encoding="utf-8")
+    assert [one.returncode for one in python_together(program)] == [0, 0]
