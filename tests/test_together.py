@@ -52,4 +52,4 @@ def test_one_that_helps_and_fails_does_not_hold_up_the_first(program: Path, tmp_
     begun = time.monotonic()
     first, _ = python_together(program, tmp_path / "folder", "fault")
     assert (first.returncode, first.stdout) == (0, "['work', 'written late']\n"), first.stderr
-    assert time.monotonic() - begun < 50
+    assert time.monotonic() - begun < 300

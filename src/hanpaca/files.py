@@ -28,10 +28,10 @@ PARTIAL = ".partial"
 KEY = "key"
 """Of the work in a folder that is still being written."""
 CHECKPOINTS = "checkpoints"
-GGUF_MAGIC = b"GGUF"
 """In a folder that is still being written: what an interrupted work goes on from."""
 LOCK = ".lock"
 """Held by the process that works in a folder."""
+GGUF_MAGIC = b"GGUF"
 _CHUNK_BYTES = 1 << 20
 BEGINNING_BYTES = 64
 """Enough of a file for `check_itself`."""

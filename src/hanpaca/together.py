@@ -21,7 +21,9 @@ Given = ParamSpec("Given")
 Result = TypeVar("Result")
 _FOR_EVER = timedelta(days=3650)
 _LAST_WORD = timedelta(seconds=60)
-"""How long one that is through with a work, or whose work failed, waits for the others."""
+"""How long a helper whose work failed waits for the first process to say that so did its own."""
+_A_WAIT, _MOST_WAITS = timedelta(seconds=1), 600
+"""For helpers, after the first process is through with a work."""
 
 
 def num_processes() -> int:
@@ -67,12 +69,17 @@ class _Wire:
         self.number += 1
 
     def end_together(self) -> None:
-        """Stay until the helpers are through with a work, too: they may still be reading."""
+        """Stay until the helpers are through with a work, too: they may still be reading.
+
+        One that was killed takes nothing with it that this process has not.
+        """
         from torch.distributed import DistError
 
         through = [_through(rank, self.number) for rank in range(1, num_processes())]
-        with suppress(DistError):  # one that died has ended nothing of what this process holds
-            self.store.wait(through, _LAST_WORD)
+        for _ in range(_MOST_WAITS):  # so that Ctrl-C is heard
+            with suppress(DistError):
+                self.store.wait(through, _A_WAIT)
+                return
 
     def part(self) -> None:
         """Stay until the helpers have heard the last word: the store may end with this process."""
@@ -182,8 +189,10 @@ def _helped(work: _Work, wire: _Wire) -> object:
     except (HanpacaError, RuntimeError) as error:
         # A loss that is no number fails everywhere, and a death elsewhere breaks the connection.
         failed = error
+    finally:
+        with suppress(DistError):
+            wire.store.set(_through(int(os.environ["RANK"]), wire.number), b"")
     try:
-        wire.store.set(_through(int(os.environ["RANK"]), wire.number), b"")
         return wire.hear(_LAST_WORD if failed else _FOR_EVER)
     except DistError:
         if failed:

@@ -28,12 +28,12 @@ def test_both_can_be_picked_and_asked(
     adapter = make_adapter(pico_base, tmp_path / "zh")
     names = ["base", "base + zh"]
     with served(pico_base, "--adapter", str(adapter), command="web") as server:
-        config = httpx2.get(server.url + "/config").json()
+        config = httpx2.get(server.url + "/config", timeout=120).json()
         (picker,) = (
             one["props"] for one in config["components"] if one["props"].get("elem_id") == "model"
         )
         assert [name for name, _ in picker["choices"]] == names
-        listed = httpx2.get(server.url + "/v1/models").json()["data"]
+        listed = httpx2.get(server.url + "/v1/models", timeout=120).json()["data"]
         assert [one["id"] for one in listed] == names
         base, tuned = (probabilities(server, name) for name in names)
     assert base != tuned

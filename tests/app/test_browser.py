@@ -53,7 +53,7 @@ def address(scripted_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         else:
             pytest.fail("the page did not come up")
         server.send_signal(signal.SIGINT)
-        server.wait(20)
+        server.wait(120)
     finally:
         server.kill()
         server.wait()
@@ -114,7 +114,7 @@ class Tab:
         field = self.page.locator("#max_tokens input[type=number]")
         slider = self.page.locator("#max_tokens input[type=range]")
         expect(slider).to_be_visible()
-        for _ in range(20):
+        for _ in range(100):
             field.fill(str(number))
             field.blur()
             self.page.wait_for_timeout(300)

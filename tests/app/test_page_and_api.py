@@ -64,7 +64,7 @@ def test_other_hosts_and_origins_reach_neither(server: Served, path: str) -> Non
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
     ):
-        reply = httpx2.get(server.url + path, headers=headers)
+        reply = httpx2.get(server.url + path, headers=headers, timeout=120)
         assert reply.status_code == status
         assert not [name for name in reply.headers if name.startswith("access-control")]
 
@@ -91,4 +91,4 @@ def test_ctrl_c_ends_it_with_an_answer_open_on_the_page_and_one_of_a_program(
         assert any(ANSWER[0] in line for line in program)
         status, seconds, told = server.stop()
     assert (status, told) == (0, "")
-    assert seconds < 10  # under 4 on a quiet machine; the answers would take minutes
+    assert seconds < 30  # under 4 on a quiet machine; the answers would take minutes

@@ -100,7 +100,7 @@ def test_ctrl_c_stops_an_answer_or_clears_a_line_and_ctrl_d_leaves(
         terminal.type("写\r")
         terminal.wait_for(f"{ANSWER}\r\n{ANSWER}")
         terminal.type("\x03")
-        assert "\ufffd" not in terminal.wait_for(r" …\r\n.*›", seconds=20)
+        assert "\ufffd" not in terminal.wait_for(r" …\r\n.*›", seconds=60)
     terminal.type("half a que")
     terminal.wait_for("que")
     terminal.interrupt("Ctrl-D or /exit leaves.*›")

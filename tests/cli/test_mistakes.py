@@ -272,7 +272,7 @@ def test_ctrl_c_says_how_to_go_on() -> None:
     assert child.stdout.readline() == "ready\n"
     time.sleep(0.1)
     child.send_signal(signal.SIGINT)
-    _, err = child.communicate(timeout=50)
+    _, err = child.communicate(timeout=240)
     assert child.returncode == 130
     assert err == "hanpaca: stopped; run the same command again to go on\n"
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,17 @@ def server(short: Path) -> Iterator[Served]:
 
 
 def test_other_hosts_and_origins_are_refused_and_no_page_is_let_in(server: Served) -> None:
-    evil = httpx2.get(server.url + "/v1/models", headers={"Host": "evil.example"})
+    evil = httpx2.get(server.url + "/v1/models", headers={"Host": "evil.example"}, timeout=120)
     assert (evil.status_code, evil.json()["error"]["param"]) == (400, None)
     for name in ("localhost", "127.0.0.1", "[::1]:80", "LOCALHOST:9"):
-        reply = httpx2.get(server.url + "/v1/models", headers={"Host": name})
+        reply = httpx2.get(server.url + "/v1/models", headers={"Host": name}, timeout=120)
         assert reply.status_code == 200
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}):
         for method, path in (("OPTIONS", CHAT), ("POST", CHAT), ("GET", "/health")):
             reply = httpx2.request(method, server.url + path, headers=headers, json=ASKED)
             assert reply.status_code == 403
             assert not [name for name in reply.headers if name.startswith("access-control")]
-    own = httpx2.post(server.url + CHAT, headers={"Origin": server.url}, json=ASKED)
+    own = httpx2.post(server.url + CHAT, headers={"Origin": server.url}, json=ASKED, timeout=120)
     assert own.json()["choices"][0]["message"]["content"] == ANSWER
 
 
@@ -86,7 +87,7 @@ def test_every_one_of_many_requests_is_answered(server: Served) -> None:
     streamed = [answers[number] for number in range(0, 200, 2) if number not in (50, 150)]
     assert set(streamed) == {"left", ANSWER}
     assert streamed.count("left") == 20
-    assert server.waits_until_idle(10)
+    assert server.waits_until_idle(30)
 
 
 @pytest.mark.slow
@@ -111,7 +112,7 @@ def test_a_client_that_hangs_up_frees_its_place(endless: Path) -> None:
         for more in ({"stream": True}, {}):
             with _asking(server, more), _asking(server, more):
                 assert _until(lambda: server.num_processing() == 2)
-            assert server.waits_until_idle(10), more
+            assert server.waits_until_idle(30), more
 
 
 @pytest.mark.slow
@@ -119,8 +120,8 @@ def test_too_many_that_wait_are_told_to_come_back(endless: Path) -> None:
     words = ("--context-tokens", "30000", "--num-parallel", "1", "--most-waiting", "1")
     with served(endless, *words) as server, _asking(server), _asking(server):
         assert _until(lambda: server.num_processing() == 1)
-        assert _until(lambda: httpx2.post(server.url + CHAT, json=ASKED).status_code == 429)
-        reply = httpx2.post(server.url + CHAT, json=ASKED)
+        assert _until(lambda: _asked_in_vain(server).status_code == 429)
+        reply = _asked_in_vain(server)
         assert (reply.headers["retry-after"], reply.json()["error"]["code"]) == ("1", "busy")
 
 
@@ -137,7 +138,7 @@ def test_two_open_streams_do_not_keep_it(
         assert _until(lambda: server.num_processing() == 2)
         assert [one.stat().st_mode & 0o777 for one in tmp_path.iterdir()] == [0o700, 0o700]
         status, seconds, said = server.stop(end)
-    assert seconds < 10  # under 4 on a quiet machine; the answers would take minutes
+    assert seconds < 30  # under 4 on a quiet machine; the answers would take minutes
     assert status == {signal.SIGINT: 0, signal.SIGTERM: 143}[end]
     assert list(tmp_path.iterdir()) == []
     assert said == ""
@@ -195,6 +196,13 @@ class _asking:  # noqa: N801  # a context
 
     def __exit__(self, *_: object) -> None:
         self.socket.close()
+
+
+def _asked_in_vain(server: Served) -> httpx2.Response:
+    """What a question is told that finds no place; one that found the last place is given up."""
+    while True:
+        with suppress(httpx2.ReadTimeout):
+            return httpx2.post(server.url + CHAT, json=ASKED)
 
 
 def _until(done: Any, seconds: float = 60) -> bool:

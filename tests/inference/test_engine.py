@@ -33,7 +33,7 @@ def test_closing_a_stream_stops_the_model_and_leaves_it_usable(smollm2_gguf: Pat
         next(stream)
         before = time.monotonic()
         stream.close()
-        assert time.monotonic() - before < 8
+        assert time.monotonic() - before < 20
         again = model.answer([{"role": "user", "content": "What is the capital of France?"}])
     assert "Paris" in again.text
     assert again.stopped

@@ -41,7 +41,7 @@ def test_answers_without_end_are_not_waited_for(endless: Path) -> None:
             model.answer_many([question] * 400, max_tokens=4000)
         interrupted = time.monotonic()
         after = model.answer_many([question], max_tokens=9)
-    assert time.monotonic() - interrupted < 10
+    assert time.monotonic() - interrupted < 30
     assert after[0].text.startswith(ANSWER)
 
 
@@ -57,7 +57,7 @@ def test_ctrl_c_while_questions_are_still_handed_out_ends_at_once(endless: Path)
         begun = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             model.answer_many(Interrupting(), max_tokens=4000)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_a_suite_of_answers_without_end_is_not_waited_for(endless: Path) -> None
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         answer_suite([endless], asking=asking)
-    assert time.monotonic() - begun < 13
+    assert time.monotonic() - begun < 60
 
 
 def test_a_question_that_is_refused_ends_the_others_too(endless: Path) -> None:

@@ -167,8 +167,8 @@ def test_a_wrong_key_and_an_unknown_model_are_the_clients_own_errors(
         client.chat.completions.create(model="gpt", messages=ASKED)
     with pytest.raises(openai.NotFoundError, match="there is no model 'gpt'"):
         client.models.retrieve("gpt")
-    assert httpx2.get(server.url + "/health").json() == {"status": "ok"}
-    assert httpx2.get(server.url + "/metrics").status_code == 401
+    assert httpx2.get(server.url + "/health", timeout=120).json() == {"status": "ok"}
+    assert httpx2.get(server.url + "/metrics", timeout=120).status_code == 401
 
 
 TURN = ASKED[0]
@@ -270,22 +270,24 @@ def test_so_it_is_on_every_route(client: Any, route: str, body: dict[str, Any]) 
 )
 def test_a_body_that_is_no_json_object_is_refused(server: Served, content: bytes) -> None:
     headers = {"Authorization": "Bearer secret"}
-    reply = httpx2.post(server.url + "/v1/chat/completions", content=content, headers=headers)
+    reply = httpx2.post(
+        server.url + "/v1/chat/completions", content=content, headers=headers, timeout=120
+    )
     assert reply.status_code == 400
     assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
 def test_what_is_not_there_is_said_in_json(server: Served) -> None:
     headers = {"Authorization": "Bearer secret"}
-    missing = httpx2.get(server.url + "/v1/nothing", headers=headers)
+    missing = httpx2.get(server.url + "/v1/nothing", headers=headers, timeout=120)
     assert (missing.status_code, missing.json()["error"]["message"]) == (
         404,
         "there is no /v1/nothing",
     )
-    wrong = httpx2.get(server.url + "/v1/chat/completions", headers=headers)
+    wrong = httpx2.get(server.url + "/v1/chat/completions", headers=headers, timeout=120)
     assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, None)
     for closed in ("/props", "/slots", "/lora-adapters", "/completion", "/"):
-        assert httpx2.get(server.url + closed, headers=headers).status_code == 404
+        assert httpx2.get(server.url + closed, headers=headers, timeout=120).status_code == 404
 
 
 def test_fields_that_are_null_are_as_not_said(client: Any) -> None:

@@ -73,7 +73,7 @@ def said(server: Served, model: str) -> list[Any]:
 
 @pytest.mark.slow
 def test_the_base_answers_to_the_byte_as_without_adapters(server: Served, files: Path) -> None:
-    names = httpx2.get(server.url + "/v1/models").json()["data"]
+    names = httpx2.get(server.url + "/v1/models", timeout=120).json()["data"]
     assert [one["id"] for one in names] == ["base", "a", "b"]
     own, a, b = (said(server, name) for name in ("base", "a", "b"))
     assert own != a != b != own
@@ -97,7 +97,9 @@ def test_vectors_are_the_bases_whichever_name_is_asked(files: Path) -> None:
     words = (*WORDS, "--embeddings", "--adapter", f"a={files}/a.gguf")
     with served(files / "base.gguf", *words) as server:
         base, tuned = (
-            httpx2.post(server.url + "/v1/embeddings", json={"model": name, "input": "one two"})
+            httpx2.post(
+                server.url + "/v1/embeddings", json={"model": name, "input": "one two"}, timeout=120
+            )
             for name in ("base", "a")
         )
     one, other = (each.json()["data"][0]["embedding"] for each in (base, tuned))

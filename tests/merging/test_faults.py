@@ -87,7 +87,9 @@ def test_a_killed_merge_goes_on(adapter: Path, pico_untied: Path, tmp_path: Path
     code = (
         "import sys, time\nfrom pathlib import Path\n"
         "from hanpaca.merging import MergeOptions, merge_adapters\n"
-        "def slow(done, total): print(done, flush=True); time.sleep(0.05)\n"
+        "calls = []\n"
+        "def slow(done, total):\n"
+        "    calls.append(done); print(done, flush=True); time.sleep(600 * (len(calls) == 8))\n"
         "base, adapter, out = map(Path, sys.argv[1:])\n"
         "merge_adapters(base, [adapter], out, options=MergeOptions(max_shard_bytes=20_000),"
         " on_bytes=slow)"

@@ -69,7 +69,7 @@ def test_they_run_one_after_the_other(
     told = []
     for file in NOTEBOOKS:
         notebook = parametrised(file, SMALLER[file.stem])
-        nbclient.execute(notebook, cwd=tmp_path, timeout=120)
+        nbclient.execute(notebook, cwd=tmp_path, timeout=600)
         told.append(said(notebook))
     assert "dead pieces: 0  English texts changed: 0" in told[0]
     assert (tmp_path / "work/chat-adapter/adapter_model.safetensors").is_file()

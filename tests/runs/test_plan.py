@@ -75,6 +75,18 @@ def test_a_text_that_is_small_for_its_tokens_is_said_to_be(
     assert not told or "0.0 MB of text some 15 times" in notes[0]
 
 
+@pytest.mark.parametrize("name", ["text.txt.gz", "text.parquet", "gone.txt", "folder"])
+def test_of_a_text_whose_size_is_not_seen_nothing_is_said(name: str, tied: Path) -> None:
+    recipe = recipe_with(tied, untie="false", num_tokens=50_000)
+    (tied / "text.txt").write_bytes(b"x" * 1_000)
+    (tied / "folder").mkdir()
+    if "." in name and not name.startswith("gone"):
+        (tied / name).write_bytes(b"x" * 1_000)
+    data = recipe.data.model_copy(update={"text": ("text.txt", name)})
+    notes = estimate(recipe.model_copy(update={"data": data})).notes
+    assert not [one for one in notes if one.startswith("pretrain.num_tokens")]
+
+
 def test_more_tokens_take_longer_and_a_larger_base_more_disk(tied: Path) -> None:
     few = estimate(recipe_with(tied))
     many = estimate(recipe_with(tied, num_tokens=20_000))
@@ -127,3 +139,5 @@ def test_a_plan_says_what_twins_cost_in_one_table_with_their_words(pico_recipe: 
     for untie, told in (("false", True), ("true", False)):
         notes = estimate(load_recipe(pico_recipe, [*given, f"rows.untie={untie}"])).notes
         assert any("half of its English word" in note for note in notes) is told
+    none = estimate(load_recipe(pico_recipe, [*given, "tokenizer.num_pieces=0"])).notes
+    assert not any("half of its English word" in note for note in none)

@@ -9,12 +9,14 @@ written, renames, removals, folders made, by Python's audit events), or where it
 import atexit
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,7 +106,7 @@ class _Forks:
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
         )
-        assert self._answer(120) == "ready"
+        assert self._answer(300) == "ready"
         atexit.register(self.end)
 
     def end(self) -> None:
@@ -140,7 +142,7 @@ def _forks() -> _Forks:
     return _Forks()
 
 
-def hanpaca(*arguments: object, timeout: float = 240, dies_before: int | None = None) -> Ended:
+def hanpaca(*arguments: object, timeout: float = 600, dies_before: int | None = None) -> Ended:
     """Run a command; with `dies_before` it is killed before that change of the disk."""
     return _run(arguments, [{}], timeout, dies_before=dies_before)[0]
 
@@ -171,7 +173,7 @@ def hanpaca_together(*arguments: object, processes: int, dies_at: str = "") -> l
         "MASTER_PORT": str(free_port()),
     }
     ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return _run(arguments, ranks if processes > 1 else [{}], 240, dies_at=dies_at)
+    return _run(arguments, ranks if processes > 1 else [{}], 600, dies_at=dies_at)
 
 
 def python_together(program: Path, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
@@ -189,7 +191,7 @@ def python_together(program: Path, *arguments: object) -> list[subprocess.Comple
         for rank in "01"
     ]
     try:
-        said = [one.communicate(timeout=240) for one in begun]
+        said = [one.communicate(timeout=600) for one in begun]
     finally:
         for one in begun:
             one.kill()
@@ -218,7 +220,9 @@ def _run(
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port nobody listens on, of those that the system gives to nobody who asks for any."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port

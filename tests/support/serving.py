@@ -25,7 +25,7 @@ class Served:
 
     def num_processing(self, **headers: str) -> int:
         """Answers that are being written."""
-        text = httpx2.get(self.url + "/metrics", headers=headers).text
+        text = httpx2.get(self.url + "/metrics", headers=headers, timeout=120).text
         found = re.search(r"^llamacpp:requests_processing (\d+)", text, re.MULTILINE)
         assert found, text
         return int(found[1])

@@ -39,7 +39,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.screen, text.encode())
 
-    def wait_for(self, pattern: str, seconds: float = 60) -> str:
+    def wait_for(self, pattern: str, seconds: float = 240) -> str:
         """Take what is shown up to and with `pattern`."""
         deadline, raw = time.monotonic() + seconds, b""
         while not (found := re.search(pattern, self.shown, re.S)):
@@ -61,11 +61,11 @@ class Terminal:
         for _ in range(20):
             self.type("\x03")
             with contextlib.suppress(AssertionError):
-                self.wait_for(pattern, seconds=3)
+                self.wait_for(pattern, seconds=10)
                 return
-        self.wait_for(pattern, seconds=3)
+        self.wait_for(pattern, seconds=10)
 
-    def end(self, seconds: float = 30) -> int:
+    def end(self, seconds: float = 120) -> int:
         """Wait until it is gone: its status."""
         deadline = time.monotonic() + seconds
         while True:

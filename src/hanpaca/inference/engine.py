@@ -98,7 +98,7 @@ class ChatModel:
         self.gguf = gguf
         self.context_tokens = context_in_force(gguf, context_tokens)
         self.num_parallel = num_parallel
-        self._threads: list[threading.Thread] = []
+        self._lock, self._threads = threading.Lock(), list[threading.Thread]()
         self._stopping = threading.Event()
         try:
             with private_folder() as folder:
@@ -305,8 +305,9 @@ class ChatModel:
                 events.put(None)
 
         thread = threading.Thread(target=work, daemon=True)
-        self._threads = [*(one for one in self._threads if one.is_alive()), thread]
-        thread.start()
+        with self._lock:
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
+            thread.start()
         try:
             while (event := events.get()) is not None:
                 if isinstance(event, Exception):

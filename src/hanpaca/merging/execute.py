@@ -88,7 +88,7 @@ def write_shards(
         result.result()
         on_bytes(len(work.rows) * work.extent.row_bytes)
 
-    with OpenFiles() as files, one_thread_each(), ThreadPoolExecutor(num_threads) as pool:
+    with OpenFiles() as files, one_thread_each():
         local = threading.local()
 
         def run(work: _Work) -> float:
@@ -102,9 +102,10 @@ def write_shards(
                 continue
             partial = folder / f"{name}{PARTIAL}"
             extents = prepare(partial, slices)
-            with _writable(partial) as descriptor:
+            # Whatever ends this waits for the threads before the file is closed.
+            with _writable(partial) as descriptor, ThreadPoolExecutor(num_threads) as pool:
                 works = _cut(zip(slices, extents, strict=True), descriptor, files, measure)
-                for work, result in _ahead(works, lambda one: pool.submit(run, one)):
+                for work, result in _ahead(pool, run, works):
                     finish(work, result)
             seal(partial)
             partial.rename(folder / name)
@@ -112,12 +113,12 @@ def write_shards(
 
 
 def _ahead(
-    works: Iterable[_Work], submit: Callable[[_Work], Future[float]]
+    pool: ThreadPoolExecutor, run: Callable[[_Work], float], works: Iterable[_Work]
 ) -> Iterator[tuple[_Work, Future[float]]]:
     """Hand work out ahead of who waits for it, and give it back in order."""
     pending: deque[tuple[_Work, Future[float]]] = deque()
     for work in works:
-        pending.append((work, submit(work)))
+        pending.append((work, pool.submit(run, work)))
         if len(pending) > MAX_PENDING:
             yield pending.popleft()
     while pending:

@@ -39,6 +39,8 @@ _ANSWER_TOKENS, _ANSWER_BYTES_PER_SECOND = 111, 5.3e9
 write it, measured: 20 tokens a second of a 135 M model in 16 bits."""
 _TEXT_BYTES_PER_TOKEN = 5.0
 _CHINESE_BYTES_PER_TOKEN = 3.0
+_PLAIN = (".txt", ".md", ".json", ".jsonl")
+"""Of these the size on disk is that of the text."""
 _MOST_ROUNDS = 4
 """A text that is read more often teaches less and less (Muennighoff et al., arXiv 2305.16264)."""
 _UNKNOWN_PARAMETERS = 1.35e8
@@ -230,7 +232,9 @@ def _short(recipe: Recipe) -> Iterator[str]:
         return
     with suppress(ResourceError):  # told by `_missing`
         files = [recipe.locate(name) for name in recipe.data.text]
-        num_bytes = sum(file.stat().st_size for file in files if file.is_file())
+        if not all(file.is_file() and file.suffix in _PLAIN for file in files):
+            return
+        num_bytes = sum(file.stat().st_size for file in files)
         tokens = section.num_tokens * (1 - section.replay_fraction)
         rounds = tokens * _CHINESE_BYTES_PER_TOKEN / max(num_bytes, 1)
         if num_bytes and rounds > _MOST_ROUNDS:
@@ -244,7 +248,7 @@ def _short(recipe: Recipe) -> Iterator[str]:
 def _tied_twins(recipe: Recipe) -> Iterator[str]:
     """What twins cost where a piece and its word have the same head row."""
     tied = _is_tied(base_config(recipe) or {}) and not recipe.rows.untie
-    if tied and recipe.rows.twins:
+    if tied and recipe.rows.twins and recipe.tokenizer and recipe.tokenizer.num_pieces:
         yield f"rows.untie: {TIED_TWINS}."
 
 
