@@ -31,7 +31,7 @@ class RowAdamW(torch.optim.AdamW):
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:  # noqa: ANN401  # as torch's own
         """One step of all groups."""
-        kept: list[tuple[nn.Parameter, Tensor, Tensor]] = []
+        kept: list[tuple[list[nn.Parameter], list[Tensor], Tensor]] = []
         for group in self.param_groups:
             if AXES not in group:
                 continue
@@ -39,15 +39,16 @@ class RowAdamW(torch.optim.AdamW):
             rows: list[nn.Parameter] = group["params"]
             gradients = [one.grad for one in rows if one.grad is not None]
             moved_nd = torch.stack(gradients).sum(dim=0) @ axes_dd.t()
+            decayed = 1 - group["lr"] * group["weight_decay"]
+            kept.append((rows, [one * decayed for one in rows], axes_dd))
             for one in rows:
                 one.grad = moved_nd.clone()
-                kept.append(
-                    (one, one.clone().mul_(1 - group["lr"] * group["weight_decay"]), axes_dd)
-                )
                 one.zero_()
         found = super().step(closure)
-        for one, before_nd, axes_dd in kept:
-            one.copy_(before_nd + one @ axes_dd)
+        for rows, before, axes_dd in kept:
+            update_nd = rows[0] @ axes_dd  # of all of them: their gradients were always the same
+            for one, before_nd in zip(rows, before, strict=True):
+                one.copy_(before_nd + update_nd)
         return found
 
 
