@@ -1,14 +1,18 @@
 r"""Which arm wins in an evening: LoRA without new pieces, or the recipe's extension?
 
 Both are the recipe `evening` on the same text, for as many steps; a second or third way to start is
-a run with other overrides. The first run is the one that the others are compared with:
+a run with other overrides. A run is compared with the first one given that has its held-out text:
 
     hanpaca run evening --run runs/plain tokenizer.num_pieces=0 pretrain.row_updates=apart
-    hanpaca run evening --run runs/twins
+    hanpaca run evening --run runs/twins-2000
     hanpaca run evening --run runs/twins-500 tokenizer.num_pieces=500
     hanpaca run evening --run runs/shipped rows.input=mean rows.output=first_piece \
         rows.dictionary=null pretrain.row_updates=apart
-    python -m benchmarks.evening runs/plain runs/twins runs/shipped runs/twins-500
+    python -m benchmarks.evening runs/plain runs/twins-2000 runs/shipped runs/twins-500
+
+`data.heldout_documents` draws the texts anew. How long a step takes is measured of short runs on a
+quiet core, one after the other, of the same names and given by `--timed`:
+`pretrain.num_tokens=18_432`.
 
 Only what is there after pretraining (40-merged) is asked: bits per character of the held-out text
 of both languages, with intervals of redraws of the texts (they do not tell how much training runs
@@ -51,7 +55,6 @@ def measured(run: Path) -> dict[str, Any]:
         "rows": read_manifest(run / "20-base").config,
         "num_pieces": tokenizer["num_pieces"],
         "tokens_per_character": tokenizer["tokens_per_character_after"],
-        "seconds_per_step": round(float(median(np.diff([row["seconds"] for row in rows]))), 4),
         "points": [
             {
                 "step": row["step"],
@@ -65,13 +68,19 @@ def measured(run: Path) -> dict[str, Any]:
     }
 
 
+def seconds_per_step(training: Path) -> float:
+    """The median of a training's steps."""
+    seconds = [row["seconds"] for row in read_jsonl(training / "metrics.jsonl")]
+    return round(float(median(np.diff(seconds))), 4)
+
+
 def _scored(run: Path) -> dict[str, Any]:
     heldout, replay = (
         known_score(
             run / "40-merged",
             _texts(run / "05-data" / name, most),
             scripts=scripts,
-            cache=run / "known",
+            cache=run.parent / "known",
         )[0]
         for name, most, scripts in MEASURED
     )
@@ -107,22 +116,16 @@ def gap(plain: Mapping[str, Any], other: Mapping[str, Any], *, seed: int = 0) ->
         "fewer_tokens": round(
             plain["tokens_per_han_character"] / other["tokens_per_han_character"], 3
         ),
-        "seconds_of_a_step": round(float(other["seconds_per_step"] / plain["seconds_per_step"]), 3),
     }
 
 
-def draw(arms: Mapping[str, Mapping[str, Any]]) -> None:
-    """Curves over steps and over seconds."""
-    for axis in ("steps", "seconds"):
+def draw(arms: Mapping[str, Mapping[str, Any]], times: Mapping[str, float]) -> None:
+    """Curves over steps, and over seconds of those whose steps were timed."""
+    for axis, lasts in (("steps", dict.fromkeys(arms, 1.0)), ("seconds", times)):
         lines = [
-            (
-                name,
-                [
-                    (p["step"] * (one["seconds_per_step"] if axis == "seconds" else 1), p["zh"])
-                    for p in one["points"]
-                ],
-            )
+            (name, [(p["step"] * lasts[name], p["zh"]) for p in one["points"]])
             for name, one in arms.items()
+            if name in lasts
         ]
         draw_bits(axis, lines, Path(str(PLOT).format(axis)))
 
@@ -131,14 +134,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the runs, and compare each with the first."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
-    runs = parser.parse_args(arguments).runs
-    arms = {run.name: measured(run) for run in runs}
-    plain = arms[runs[0].name]
-    gaps = {run.name: gap(plain, arms[run.name]) for run in runs[1:] if "zh" in arms[run.name]}
+    parser.add_argument("--timed", type=Path, nargs="*", default=[], help="for seconds a step")
+    options = parser.parse_args(arguments)
+    arms = {run.name: measured(run) for run in options.runs}
+    gaps = {}
     for name, one in arms.items():
+        first = next(at for at, other in arms.items() if _of_one_text(one, other))
+        if first != name:
+            gaps[name] = {"than": first, **gap(arms[first], one)}
         print(name, one.get("zh"), one.get("en"), one["points"][-1], gaps.get(name, ""))
-    RESULT.write_text(json.dumps({"arms": arms, "gaps": gaps}, indent=1) + "\n", encoding="utf-8")
-    draw(arms)
+    times = {run.name: seconds_per_step(run / "30-pretrain") for run in options.timed}
+    result = {"arms": arms, "gaps": gaps, "seconds_per_step": times}
+    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(arms, times)
+
+
+def _of_one_text(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    name = "heldout_characters"
+    return one is other or (name in one and one[name] == other.get(name))
 
 
 if __name__ == "__main__":

@@ -22,10 +22,15 @@ def free_threads(gguf: Path) -> int:
     return threads_for(gguf.stat().st_size)
 
 
-def threads_for(num_bytes: int) -> int:
-    """As `free_threads`, for a model of so many bytes."""
+def threads_for(num_bytes: int, free: int | None = None) -> int:
+    """As `free_threads`, for a model of so many bytes; of `free` cores, or as many as are now."""
     if num_bytes < _SMALL_BYTES:
         return 1
+    return free or free_cores()
+
+
+def free_cores() -> int:
+    """Cores that nothing else is using, and at least one."""
     return max(1, num_cores() - round(_load()))
 
 

@@ -4,6 +4,7 @@ import doctest
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 import hanpaca.steps.evaluate as module
+from hanpaca import threads
 from hanpaca.cli.app import app
 from hanpaca.errors import ArtifactError, DataError
 from hanpaca.evals.results import BITS, SPEED, TOKENS, read_results
+from hanpaca.inference.engine import Answer, ChatModel
 from hanpaca.memory import with_growth
 from hanpaca.model.load import load_tokenizer, start_token
 from hanpaca.steps.evaluate import Material, evaluate
@@ -161,3 +164,23 @@ def test_the_command_prints_a_table_or_json_and_writes_a_page(
     done = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
     (tmp_path / "results.json").write_text(done.stdout, encoding="utf-8")
     assert read_results(tmp_path / "results.json").languages == ("ko", "en")
+
+
+def test_all_models_are_timed_with_as_many_threads(
+    pico_base: Path, gguf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the load changes from one to the next, as it does after a training."""
+    free = iter([1, 2, 2, 2])
+    monkeypatch.setattr(threads, "num_cores", lambda: 2)
+    monkeypatch.setattr(threads, "_load", lambda: 2 - next(free))
+    monkeypatch.setattr(threads, "_SMALL_BYTES", 0)
+    timed: list[int] = []
+
+    class Watched(ChatModel):
+        def complete(self, *arguments: Any, **given: Any) -> Answer:
+            timed.append(self.num_threads)
+            return super().complete(*arguments, **given)
+
+    monkeypatch.setattr(module, "ChatModel", Watched)
+    evaluate([gguf, gguf], {"en": ENGLISH})
+    assert set(timed) == {1}

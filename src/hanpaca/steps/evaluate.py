@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from hanpaca.report.wording import ENGLISH, checked_language
 from hanpaca.steps.candidates import Adapted, Candidate, names_of, ready
 from hanpaca.steps.choice import ChoiceTask, asked_model, task_result
 from hanpaca.steps.text_scores import known_score
+from hanpaca.threads import free_cores, threads_for
 
 _TIMED_TOKENS = 96
 _TIMED_TEXTS = 4
@@ -59,6 +60,8 @@ class Material:
     """Of the first language, for its tokens per character."""
     max_answer_tokens: int = 100
     seed: int = 0
+    free_cores: int = field(default_factory=free_cores)
+    """All models are timed with as many: what is free changes from one to the next."""
 
     @property
     def language(self) -> str:
@@ -291,12 +294,14 @@ def _speed_and_memory(gguf: Path | None, material: Material) -> tuple[float | No
     """Tokens per second of a file in llama.cpp, and by how much the process grew."""
     if gguf is None or not material.texts:
         return None, None
-    return with_growth(lambda: _tokens_per_second(gguf, material.texts[material.language]))
+    texts = material.texts[material.language]
+    return with_growth(lambda: _tokens_per_second(gguf, texts, material.free_cores))
 
 
-def _tokens_per_second(gguf_file: Path, texts: Sequence[str]) -> float:
+def _tokens_per_second(gguf_file: Path, texts: Sequence[str], free: int) -> float:
     """Writing speed while continuing held-out texts, one after another."""
-    with ChatModel(gguf_file) as model:
+    threads = threads_for(gguf_file.stat().st_size, free)
+    with ChatModel(gguf_file, num_threads=threads) as model:
         timed = [
             model.complete(text[:_OPENING_CHARACTERS], max_tokens=_TIMED_TOKENS, ignore_end=True)
             for text in islice(cycle(texts), _TIMED_TEXTS + 1)
