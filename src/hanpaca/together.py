@@ -5,6 +5,7 @@ carries it out, and so it alone reads texts, writes files and says anything; the
 work that it shares (`everyone`) and end when it ends.
 """
 
+import atexit
 import functools
 import os
 import pickle
@@ -208,10 +209,19 @@ def _through(rank: int, number: int) -> str:
     return f"{rank} is through with {number}"
 
 
+def _end_group() -> None:
+    """At the end of the program: threads of a group that stays behind can abort the process."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
 @functools.cache
 def _wire() -> _Wire:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     store, _, _ = next(rendezvous("env://"))
+    atexit.register(_end_group)
     return _Wire(PrefixStore("hanpaca", store))

@@ -75,9 +75,9 @@ def test_a_killed_batch_goes_on_where_it_was(pico_base: Path, tmp_path: Path) ->
     assert not (tmp_path / "a.jsonl").exists()
     answers.write_bytes(before[: before.rfind(b"\n") + 1] + b'{"prompt": "half')
     done = hanpaca(*words)
-    assert f"30 answers, {kept} of them from before, 30 cut off" in done.stderr
+    assert f"300 answers, {kept} of them from before, 300 cut off" in done.stderr
     rows = rows_of(tmp_path / "a.jsonl")
-    assert [row["prompt"] for row in rows] == [f"问{number}" for number in range(30)]
+    assert [row["prompt"] for row in rows] == [f"问{number}" for number in range(300)]
     assert len({row["answer"] for row in rows}) == 1
 
 

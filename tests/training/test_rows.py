@@ -206,6 +206,7 @@ rank = int(os.environ["RANK"])
 torch.distributed.init_process_group("gloo")
 assert torch.equal(_of_the_first(torch.full((2, 2), float(rank))), torch.zeros(2, 2))
 assert _of_the_first(None) is None
+torch.distributed.destroy_process_group()
 """
 
 
@@ -214,4 +215,5 @@ def test_rows_of_all_processes_move_along_the_axes_of_the_first(tmp_path: Path) 
     """Another machine may round them otherwise."""
     program = tmp_path / "asked.py"
     program.write_text(ASKED, encoding="utf-8")
-    assert [one.returncode for one in python_together(program)] == [0, 0]
+    ended = python_together(program)
+    assert [one.returncode for one in ended] == [0, 0], ended
