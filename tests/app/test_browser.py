@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,7 +21,13 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("gradio", reason="gradio is not installed (pip install 'hanpaca[web]')")
 pytest.importorskip("playwright", reason="playwright is not installed")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright  # noqa: E402
+from playwright.sync_api import (  # noqa: E402
+    Browser,
+    Page,
+    TimeoutError,
+    expect,
+    sync_playwright,
+)
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -105,6 +112,15 @@ class Tab:
         expect(self.status(half)).to_contain_text("a second")
         expect(self.page.locator("#ask button.submit-button")).to_be_visible(timeout=_WAIT)
 
+    def close(self) -> None:
+        """Close the tab when nothing is being written any more."""
+        stop = self.page.locator("#ask button.stop-button")
+        with suppress(TimeoutError):  # it may end by itself meanwhile
+            if stop.is_visible():
+                stop.click(timeout=2_000)
+        expect(self.page.locator("#ask button.submit-button")).to_be_visible(timeout=_WAIT)
+        self.context.close()
+
     def set_most_tokens(self, number: int) -> None:
         """Write the number where it stands, and see that the page took it: its slider moves.
 
@@ -128,7 +144,7 @@ def tab(browser: Browser, address: str) -> Iterator[Tab]:
     tab = Tab(browser, address)
     yield tab
     hosts = {urlsplit(url).hostname for url in tab.asked if not url.startswith(("data:", "blob:"))}
-    tab.context.close()
+    tab.close()
     assert hosts == {"127.0.0.1"}
 
 
@@ -246,7 +262,7 @@ def test_the_language_is_the_browsers(
     tab.send("一")
     rate = "每秒" if locale.startswith("zh") else "a second"
     expect(tab.status(0)).to_contain_text(rate)
-    tab.context.close()
+    tab.close()
 
 
 def test_a_conversation_is_saved_and_loaded_in_another_tab(
