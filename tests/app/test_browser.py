@@ -31,7 +31,7 @@ from playwright.sync_api import (  # noqa: E402
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-_WAIT = 60_000
+_WAIT = 150_000
 """Milliseconds: the machine may be busy."""
 CHATS = ("first", "second")
 MOST = 20_000
