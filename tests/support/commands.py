@@ -166,39 +166,43 @@ def hanpaca_together(*arguments: object, processes: int, dies_at: str = "") -> l
 
     The last one is killed where it opens a file, or makes a folder, whose name holds `dies_at`.
     """
-    common = {
-        "WORLD_SIZE": str(processes),
-        "LOCAL_WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(free_port()),
-    }
-    ranks = [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
-    return _run(arguments, ranks if processes > 1 else [{}], 600, dies_at=dies_at)
+    return _run(arguments, _ranks(processes) if processes > 1 else [{}], 600, dies_at=dies_at)
 
 
 def python_together(program: Path, *arguments: object) -> list[subprocess.CompletedProcess[str]]:
     """Run a Python program in two processes, as `torchrun` starts them."""
-    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(program), *map(str, arguments)]
     begun = [
         subprocess.Popen(
             command,
-            env={**os.environ, **common, "RANK": rank, "LOCAL_RANK": rank},
+            env={**os.environ, **place},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in "01"
+        for place in _ranks(2)
     ]
     try:
         said = [one.communicate(timeout=600) for one in begun]
     finally:
         for one in begun:
             one.kill()
+            one.wait()
     return [
         subprocess.CompletedProcess(command, one.returncode, *told)
         for one, told in zip(begun, said, strict=True)
     ]
+
+
+def _ranks(processes: int) -> list[dict[str, str]]:
+    """What `torchrun` tells each process by its environment."""
+    common = {
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
+    return [{**common, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(processes)]
 
 
 def _run(

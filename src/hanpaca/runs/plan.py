@@ -8,7 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from hanpaca.errors import ResourceError
+from hanpaca.data.files import text_files
+from hanpaca.errors import DataError, ResourceError
 from hanpaca.runs.builtin import not_installed
 from hanpaca.runs.layout import DPO, PRETRAIN, SFT, TUNED
 from hanpaca.runs.sizes import GPU_FLOPS as GPU_FLOPS
@@ -39,8 +40,6 @@ _ANSWER_TOKENS, _ANSWER_BYTES_PER_SECOND = 111, 5.3e9
 write it, measured: 20 tokens a second of a 135 M model in 16 bits."""
 _TEXT_BYTES_PER_TOKEN = 5.0
 _CHINESE_BYTES_PER_TOKEN = 3.0
-_PLAIN = (".txt", ".md", ".json", ".jsonl")
-"""Of these the size on disk is that of the text."""
 _MOST_ROUNDS = 4
 """A text that is read more often teaches less and less (Muennighoff et al., arXiv 2305.16264)."""
 _UNKNOWN_PARAMETERS = 1.35e8
@@ -230,11 +229,11 @@ def _short(recipe: Recipe) -> Iterator[str]:
     section = recipe.pretrain
     if section is None or any(name.startswith(("builtin:", HUB)) for name in recipe.data.text):
         return
-    with suppress(ResourceError):  # told by `_missing`
-        files = [recipe.locate(name) for name in recipe.data.text]
-        if not all(file.is_file() and file.suffix in _PLAIN for file in files):
+    with suppress(ResourceError, DataError):  # told by `_missing`, or by the run
+        files = [one for name in recipe.data.text for one in text_files(recipe.locate(name))]
+        if any(one.compression or one.layout == "parquet" for one in files):
             return
-        num_bytes = sum(file.stat().st_size for file in files)
+        num_bytes = sum(one.num_bytes for one in files)
         tokens = section.num_tokens * (1 - section.replay_fraction)
         rounds = tokens * _CHINESE_BYTES_PER_TOKEN / max(num_bytes, 1)
         if num_bytes and rounds > _MOST_ROUNDS:
