@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from hanpaca.steps.merge import merge
     from hanpaca.steps.model_card import model_card
     from hanpaca.steps.pretrain import pretrain
+    from hanpaca.steps.prune import prune
     from hanpaca.steps.sft import sft
     from hanpaca.steps.write_gguf import write_gguf
     from hanpaca.steps.write_gguf_adapter import write_gguf_adapter
@@ -94,6 +95,7 @@ __all__ = [
     "merge",
     "model_card",
     "pretrain",
+    "prune",
     "read_conversations",
     "read_documents",
     "read_preferences",

@@ -10,15 +10,24 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hanpaca.errors import ArtifactError
-from hanpaca.files import PARTIAL, Artifact, digest_of, parse_json, read_text, write_atomically
+from hanpaca.files import (
+    PARTIAL,
+    Artifact,
+    describe_file,
+    digest_of,
+    parse_json,
+    read_text,
+    write_atomically,
+)
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
-ALONE, GROWN = "merge", "grow"
+ALONE, GROWN, PRUNED = "merge", "grow", "prune"
 """Stages of results that belong to no run: their manifests name files from their own folder."""
 _PACKAGES = ("hanpaca", "torch", "transformers", "peft", "tokenizers", "gguf", "xllamacpp")
 
@@ -120,3 +129,54 @@ def environment() -> dict[str, str]:
 def _render(manifest: Manifest) -> str:
     tree = asdict(manifest)
     return json.dumps({**tree, "sha256": digest_of(tree)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def write_result_manifest(
+    folder: Path,
+    stage: str,
+    config: Mapping[str, Any],
+    inputs: Sequence[Artifact],
+    *,
+    version: int,
+    metrics: Mapping[str, Any],
+    begun: datetime,
+) -> None:
+    """Write the manifest of a model that belongs to no run.
+
+    Args:
+        folder: Of the model; its files are the outputs.
+        stage: What made it.
+        config: What was chosen, JSON-safe.
+        inputs: What it was made of.
+        version: Of what made it.
+        metrics: What is to be said of it.
+        begun: When the work began, with its time zone.
+    """
+    manifest = Manifest(
+        stage=stage,
+        stage_version=version,
+        key=stage_key(stage, version, dict(config), inputs),
+        config=dict(config),
+        inputs=tuple(inputs),
+        outputs=tuple(model_files(folder, inside=True)),
+        metrics=metrics,
+        environment=environment(),
+        started=begun.isoformat(timespec="seconds"),
+        seconds=round((datetime.now(UTC) - begun).total_seconds(), 2),
+    )
+    write_manifest(folder, manifest)
+
+
+def model_files(folder: Path, *, inside: bool = False) -> list[Artifact]:
+    """What a model or tokenizer is made of, with its hashes.
+
+    Args:
+        folder: With its files.
+        inside: Name them from the folder, not from the one around it.
+    """
+    kinds = (".safetensors", ".json", ".model", ".jinja")
+    found = sorted(file for file in folder.iterdir() if file.suffix in kinds and file.is_file())
+    return [
+        describe_file(file, name=file.name if inside else f"{folder.name}/{file.name}")
+        for file in found
+    ]

@@ -61,6 +61,8 @@ class TrainingSettings(RecipeSection):
     """Steps between checkpoints: the most work that an interruption can lose."""
     sample_steps: int = Field(default=50, ge=1)
     """Steps between samples of the model's own text in the log."""
+    probed_texts: int = later(16, ge=1)
+    """Held-out texts that are scored each `sample_steps`; of the old language half as many."""
     sharding: Literal["none", "full"] = later("none")
     """Where several processes train: each holds the whole model, or with `full` a part of every
     weight (FSDP2); the model is not probed then."""

@@ -115,3 +115,10 @@ def test_a_damaged_tokenizer_is_one_line(file: str, content: bytes, model: Path)
         load_tokenizer(model)
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 400 + len(str(model))
+
+
+def test_a_padding_token_beyond_the_rows_is_one_line(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps(config | {"pad_token_id": 9_999}))
+    with pytest.raises(ArtifactError, match="cannot be loaded: AssertionError: Padding_idx"):
+        load_model(model)

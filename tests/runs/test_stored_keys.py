@@ -62,6 +62,7 @@ OTHER = {
     "quantize_base": "nf4",
     "device_map": "auto",
     "compile": True,
+    "probed_texts": 8,
 }
 
 

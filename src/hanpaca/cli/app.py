@@ -15,6 +15,7 @@ from hanpaca.cli import (
     inspect,
     merge,
     models,
+    prune,
     runs,
     serve,
     suite,
@@ -68,6 +69,7 @@ app.command("serve")(serve.serve)
 app.add_typer(tokenizer.tokenizer)
 tokenizer.tokenizer.command("bakeoff")(steps.bakeoff)
 app.command("grow")(steps.grow)
+app.command("prune")(prune.prune)
 app.command("pretrain")(steps.pretrain)
 app.command("sft")(steps.sft)
 app.command("dpo")(steps.dpo)

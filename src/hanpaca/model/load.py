@@ -26,6 +26,7 @@ CausalLM = LlamaForCausalLM
 _SMALL = ("config.json", "generation_config.json")
 _UNREADABLE = (
     ArithmeticError,
+    AssertionError,
     AttributeError,
     LookupError,
     OSError,

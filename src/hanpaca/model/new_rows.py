@@ -140,18 +140,35 @@ def grow_model(
     embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
     dtype = embedding.dtype
     grown_in = torch.cat([embedding.detach()[:num_old], input_rows.to(dtype)])
-    grown_out = grown_in
+    grown_out = None
     if output_rows is not None:
         grown_out = torch.cat([head.detach()[:num_old], output_rows.to(dtype)])
-        model.config.tie_word_embeddings = False
-    model.config.vocab_size = len(grown_in)
-    model.model.embed_tokens = torch.nn.Embedding(
-        len(grown_in), grown_in.shape[1], _weight=grown_in
-    )
-    model.lm_head = torch.nn.Linear(1, 1, bias=False, dtype=dtype)
-    model.lm_head.weight = (
-        model.model.embed_tokens.weight
-        if output_rows is None
-        else torch.nn.Parameter(grown_out, requires_grad=False)
-    )
+    _set_rows(model, grown_in, grown_out)
     model.save_pretrained(folder)
+
+
+def keep_rows(model: CausalLM, kept_ids: Sequence[int]) -> None:
+    """Keep some rows of the embedding and the head, in the order given.
+
+    Args:
+        model: Changed in place; a tied head stays tied.
+        kept_ids: Rows to keep, under the numbers that they have.
+    """
+    chosen = torch.tensor(list(kept_ids))
+    head = model.lm_head.weight.detach()[chosen]
+    embedding = model.model.embed_tokens.weight.detach()[chosen]
+    _set_rows(model, embedding, None if model.config.tie_word_embeddings else head)
+
+
+def _set_rows(model: CausalLM, input_rows: Tensor, output_rows: Tensor | None) -> None:
+    """Give a model other tables; without output rows the head is the embedding."""
+    embedding = torch.nn.Embedding(len(input_rows), input_rows.shape[1], _weight=input_rows)
+    head = torch.nn.Linear(1, 1, bias=False, dtype=input_rows.dtype)
+    head.weight = (
+        embedding.weight
+        if output_rows is None
+        else torch.nn.Parameter(output_rows, requires_grad=False)
+    )
+    model.model.embed_tokens, model.lm_head = embedding, head
+    model.config.vocab_size = len(input_rows)
+    model.config.tie_word_embeddings = output_rows is None

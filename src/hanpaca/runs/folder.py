@@ -34,6 +34,7 @@ from hanpaca.manifests import (
     ALONE,
     GROWN,
     MANIFEST,
+    PRUNED,
     Manifest,
     environment,
     read_manifest,
@@ -118,7 +119,8 @@ def verify_run(run: Path) -> list[Artifact]:
     """Hash every file of a run again and check that each stage read what the earlier ones wrote.
 
     Args:
-        run: Folder of a run, or of a result that belongs to none (stage `ALONE` or `GROWN`).
+        run: Folder of a run, or of a result that belongs to none (stage `ALONE`,
+            `GROWN` or `PRUNED`).
 
     Returns:
         Every file checked.
@@ -233,7 +235,7 @@ def _step_of(folder: Path) -> str:
         stage = parse_json((folder / MANIFEST).read_bytes(), MANIFEST).get("stage")
     except (OSError, ArtifactError):
         return ALONE
-    return GROWN if stage == GROWN else ALONE
+    return stage if stage in (GROWN, PRUNED) else ALONE
 
 
 def _stages_in(run: Path) -> list[Path]:

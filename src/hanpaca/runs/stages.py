@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from hanpaca.tokenizer.extension.wishes import Wishes
 
 Metrics = Mapping[str, Any]
-_PROBED_TEXTS = 16
-_PROBED_REPLAY_TEXTS = 8
 
 
 def data(job: Job, folder: Path) -> Metrics:
@@ -86,6 +84,7 @@ def pretrain(job: Job, folder: Path) -> Metrics:
     """30-pretrain: LoRA and new rows learn the language; the adapter belongs to 20-base."""
     from hanpaca.steps.pretrain import PretrainTexts, pretrain_in
 
+    settings = cast("PretrainSettings", job.recipe.pretrain)
     source = job.stage(layout.DATA)
     return pretrain_in(
         folder,
@@ -93,10 +92,10 @@ def pretrain(job: Job, folder: Path) -> Metrics:
         PretrainTexts(
             Texts(tuple(layout.text_files(source))),
             Texts((source / layout.REPLAY,)),
-            read_texts(source / layout.TEXT_HELDOUT)[:_PROBED_TEXTS],
-            replay_heldout=read_texts(source / layout.REPLAY_HELDOUT)[:_PROBED_REPLAY_TEXTS],
+            _probed(job, layout.TEXT_HELDOUT, settings.probed_texts),
+            replay_heldout=_probed(job, layout.REPLAY_HELDOUT, (settings.probed_texts + 1) // 2),
         ),
-        settings=cast("PretrainSettings", job.recipe.pretrain),
+        settings=settings,
         new_rows=len(_spellings(job)),
         seed=job.recipe.seed,
         tell=_kept(job, folder),
@@ -114,6 +113,7 @@ def sft(job: Job, folder: Path) -> Metrics:
     from hanpaca.runs.materials import stored_conversations
     from hanpaca.steps.sft import SftTexts, sft_in
 
+    settings = cast("SftSettings", job.recipe.sft)
     source = job.stage(layout.DATA)
     talks = stored_conversations(source / layout.CONVERSATIONS)
     asked = next(read_jsonl(source / layout.QUESTIONS), None)
@@ -123,14 +123,14 @@ def sft(job: Job, folder: Path) -> Metrics:
         SftTexts(
             talks,
             Texts((source / layout.REPLAY,)),
-            read_texts(source / layout.TEXT_HELDOUT)[:_PROBED_TEXTS],
+            _probed(job, layout.TEXT_HELDOUT, settings.probed_texts),
             asked["question"] if asked else probe_prompt(job.recipe.language),
             [f"{source / layout.CONVERSATIONS}:{number + 1}" for number in range(len(talks))],
             job.recipe.data.skip_bad_rows,
             job.base,
-            read_texts(source / layout.REPLAY_HELDOUT)[:_PROBED_REPLAY_TEXTS],
+            _probed(job, layout.REPLAY_HELDOUT, (settings.probed_texts + 1) // 2),
         ),
-        settings=cast("SftSettings", job.recipe.sft),
+        settings=settings,
         new_rows=len(_spellings(job)),
         seed=job.recipe.seed,
         tell=_kept(job, folder),
@@ -147,7 +147,7 @@ def dpo(job: Job, folder: Path) -> Metrics:
     from hanpaca.data.preferences import read_preferences
     from hanpaca.steps.dpo import DpoTexts, dpo_in
 
-    data, source = job.recipe.data, job.stage(layout.DATA)
+    data, settings = job.recipe.data, cast("DpoSettings", job.recipe.dpo)
     found = list(
         read_preferences(
             [job.recipe.locate(name) for name in data.preferences],
@@ -163,10 +163,10 @@ def dpo(job: Job, folder: Path) -> Metrics:
         job.model(layout.DPO),
         DpoTexts(
             [one for one, _ in found],
-            read_texts(source / layout.TEXT_HELDOUT)[:_PROBED_TEXTS],
+            _probed(job, layout.TEXT_HELDOUT, settings.probed_texts),
             [place for _, place in found],
         ),
-        settings=cast("DpoSettings", job.recipe.dpo),
+        settings=settings,
         seed=job.recipe.seed,
         tell=_kept(job, folder),
     )
@@ -300,6 +300,10 @@ def _kept(job: Job, folder: Path) -> Tell:
         job.tell(progress)
 
     return tell
+
+
+def _probed(job: Job, name: str, number: int) -> list[str]:
+    return read_texts(job.stage(layout.DATA) / name)[:number]
 
 
 def _bytes(job: Job, doing: str) -> Callable[[int, int], None]:

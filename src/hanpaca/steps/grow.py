@@ -1,6 +1,6 @@
 """A base model gets a row for every new piece of its vocabulary; every old row stays as it was."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hanpaca.data.builtin.packages import dictionary_file
 from hanpaca.data.translations import read_translations
 from hanpaca.errors import ArtifactError, DataError
 from hanpaca.files import Artifact, describe_file, whole
-from hanpaca.manifests import GROWN, Manifest, environment, stage_key, write_manifest
+from hanpaca.manifests import GROWN, model_files, write_result_manifest
 from hanpaca.model.load import load_model, load_tokenizer
 from hanpaca.model.new_rows import Spelling, grow_model
 from hanpaca.model.start_rows import Growth, start_rows
@@ -28,7 +28,7 @@ from hanpaca.tokenizer.open import open_tokenizer
 from hanpaca.tokenizer.vocabulary import new_spellings
 
 _VERSION = 1
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 """Constants in the files of old conversions, which are computed from `config.json` today."""
 
 
@@ -64,9 +64,8 @@ def grow(
         ResourceError: A builtin dictionary's package is missing.
         ArtifactError: The base cannot be read, the tokenizer does not extend it; `output` exists.
 
-    Examples:
-        >>> grow(base, extended, texts, folder / "grown")
-        {'num_old_rows': 394, 'num_new_rows': 12, 'tied': True}
+    >>> grow(base, extended, texts, folder / "grown")
+    {'num_old_rows': 394, 'num_new_rows': 12, 'tied': True}
     """
     begun = datetime.now(UTC)
     settings = settings or RowsSettings()
@@ -77,18 +76,13 @@ def grow(
         raise DataError("there is no text of the new language to start from")
     with whole(Path(output)) as folder:
         folder.mkdir()
-        metrics = grow_in(
-            folder,
-            base,
-            tokenizer,
-            spellings,
-            documents,
-            settings=settings,
-            old_texts=list(replay),
-            seed=seed,
+        given, old = (folder, base, tokenizer, spellings, documents), list(replay)
+        metrics = grow_in(*given, settings=settings, old_texts=old, seed=seed)
+        config = {**settings.model_dump(mode="json"), "seed": seed}
+        read = [*model_files(base), *model_files(tokenizer), *_dictionary(settings)]
+        write_result_manifest(
+            folder, GROWN, config, read, version=_VERSION, metrics=metrics, begun=begun
         )
-        inputs = [*_files(base), *_files(tokenizer), *_dictionary(settings)]
-        _write_manifest(folder, settings, seed, inputs, metrics=metrics, begun=begun)
     if metrics["tied"] and settings.twins:
         tell(Progress(0, note=f"{TIED_TWINS} (untie)"))
     return metrics
@@ -123,7 +117,7 @@ def grow_in(
         ArtifactError: The base cannot be read, or the result is not the base and new rows.
     """
     old, new = load_tokenizer(base), load_tokenizer(extended)
-    stored = read_tensors(base)[_EMBEDDING]
+    stored = read_tensors(base)[EMBEDDING]
     _check_sizes(
         extended,
         num_rows=stored.shape[0],
@@ -138,7 +132,7 @@ def grow_in(
     input_rows, output_rows = start_rows(growth, settings)
     grow_model(model, folder, num_old=len(old), input_rows=input_rows, output_rows=output_rows)
     copy_tokenizer(extended, folder)
-    check_old_rows(base, folder, len(old))
+    check_kept_rows(base, folder, range(len(old)))
     known = [one for one in piece_texts(new, len(old)) if translations.get(one)] if named else []
     return {
         "num_old_rows": len(old),
@@ -160,46 +154,11 @@ def extension_of(base: Path, extended: Path) -> list[list[int]]:
     return spellings
 
 
-def _write_manifest(
-    folder: Path,
-    settings: RowsSettings,
-    seed: int,
-    inputs: Sequence[Artifact],
-    *,
-    metrics: Mapping[str, Any],
-    begun: datetime,
-) -> None:
-    config = {**settings.model_dump(mode="json"), "seed": seed}
-    manifest = Manifest(
-        stage=GROWN,
-        stage_version=_VERSION,
-        key=stage_key(GROWN, _VERSION, config, inputs),
-        config=config,
-        inputs=tuple(inputs),
-        outputs=tuple(_files(folder, inside=True)),
-        metrics=metrics,
-        environment=environment(),
-        started=begun.isoformat(timespec="seconds"),
-        seconds=round((datetime.now(UTC) - begun).total_seconds(), 2),
-    )
-    write_manifest(folder, manifest)
-
-
 def _dictionary(settings: RowsSettings) -> list[Artifact]:
     if settings.dictionary is None:
         return []
     file = dictionary_file(settings.dictionary)
     return [describe_file(file, name=file.name)]
-
-
-def _files(folder: Path, *, inside: bool = False) -> list[Artifact]:
-    """What a model or tokenizer is made of, with its hashes."""
-    kinds = (".safetensors", ".json", ".model", ".jinja")
-    found = sorted(file for file in folder.iterdir() if file.suffix in kinds and file.is_file())
-    return [
-        describe_file(file, name=file.name if inside else f"{folder.name}/{file.name}")
-        for file in found
-    ]
 
 
 def _check_sizes(
@@ -218,19 +177,26 @@ def _check_sizes(
         )
 
 
-def check_old_rows(base: Path, grown: Path, num_old: int) -> None:
-    """Prove that every weight of the base is in the grown model, bit for bit.
+def check_kept_rows(base: Path, made: Path, kept_ids: Sequence[int]) -> None:
+    """Prove that a model has every weight of the base, bit for bit, and these rows of its tables.
+
+    Args:
+        base: Folder of the base.
+        made: Folder of the model.
+        kept_ids: Rows of the base's tables that are its first, growing.
 
     Raises:
         ArtifactError: Names the tensor that is not.
     """
-    with open_rows(read_tensors(base)) as before, open_rows(read_tensors(grown)) as after:
+    with open_rows(read_tensors(base)) as before, open_rows(read_tensors(made)) as after:
         for name, old in before.items():
             # A tied head may lie in the base's files a second time.
-            new = after[_EMBEDDING if name == _HEAD and name not in after else name]
-            num_rows = matrix_shape(old.shape)[0] if name not in (_EMBEDDING, _HEAD) else num_old
-            for start in range(0, num_rows, old.block_rows):
-                stop = min(start + old.block_rows, num_rows)
-                pair = (one.read(start, stop).view(torch.int32) for one in (old, new))
-                if not torch.equal(*pair):
-                    raise ArtifactError(f"{grown}: {name} is no longer what it was in {base}")
+            new = after[EMBEDDING if name == _HEAD and name not in after else name]
+            tables = name in (EMBEDDING, _HEAD)
+            rows = kept_ids if tables else range(matrix_shape(old.shape)[0])
+            for start in range(0, len(rows), old.block_rows):
+                ids = rows[start : start + old.block_rows]
+                chosen = torch.tensor(ids) - ids[0]
+                pair = old.read(ids[0], ids[-1] + 1)[chosen], new.read(start, start + len(ids))
+                if not torch.equal(*(one.view(torch.int32) for one in pair)):
+                    raise ArtifactError(f"{made}: {name} is no longer what it was in {base}")

@@ -22,7 +22,7 @@ from hanpaca.training.begun import num_new_rows, training_key
 from hanpaca.training.blocks import Cutting, text_tokens
 from hanpaca.training.monitor import MOST_REPLAY
 
-_MOST_HELDOUT, _ONE_IN = 16, 20
+_ONE_IN = 20
 _PROMPT_CHARACTERS = 5
 
 
@@ -71,7 +71,8 @@ def pretrain(  # noqa: PLR0913  # each is a choice of its own
         output: Folder to write; must not exist.
         settings: How much is learned, and how; with `weights`, `texts` are `Texts`.
         replay: Documents of the old language; `settings.replay_fraction` of the training is theirs.
-        heldout: To measure on; None holds out the first of `texts`: one in twenty, at most 16.
+        heldout: To measure on; None holds out the first of `texts`: one in twenty, at most
+            `settings.probed_texts`.
         replay_heldout: Documents of the old language to measure on, which are not in `replay`.
         new_rows: Rows at the end of the vocabulary that are trained too. None takes those that
             `grow` says it added, and none where the base is not its work.
@@ -95,7 +96,7 @@ def pretrain(  # noqa: PLR0913  # each is a choice of its own
     """
     base = with_fast_tokenizer(Path(base), lambda note: tell(Progress(0, note=note)))
     load_tokenizer(base)  # says what is wrong before everything is hashed
-    material = _held_out(as_source(texts), as_source(replay), heldout, tell)
+    material = _held_out(as_source(texts), as_source(replay), heldout, settings.probed_texts, tell)
     material = replace(material, replay_heldout=list(replay_heldout))
     _weighed(material, settings)
     check_replay(material.replay, settings, tell)
@@ -248,14 +249,14 @@ def check_replay(replay: Source, settings: NextTokenSettings, tell: Tell) -> Non
 
 
 def _held_out(
-    texts: Source, replay: Source, heldout: Iterable[str] | None, tell: Tell
+    texts: Source, replay: Source, heldout: Iterable[str] | None, most: int, tell: Tell
 ) -> PretrainTexts:
     if heldout is not None:
         return PretrainTexts(texts, replay, list(heldout))
-    first = list(islice(texts, _MOST_HELDOUT * _ONE_IN))
+    first = list(islice(texts, most * _ONE_IN))
     if len(first) < 2:
         raise DataError(f"at least two documents are needed, one to measure on; got {len(first)}")
-    number = max(1, min(_MOST_HELDOUT, len(first) // _ONE_IN))
-    of = f"of {len(first)}" if len(first) < _MOST_HELDOUT * _ONE_IN else "of all"
+    number = max(1, min(most, len(first) // _ONE_IN))
+    of = f"of {len(first)}" if len(first) < most * _ONE_IN else "of all"
     tell(Progress(0, note=f"{number} {of} documents are held out to measure on"))
     return PretrainTexts(texts.after(number), replay, first[:number])

@@ -11,15 +11,13 @@ from typing import Any
 
 from hanpaca.errors import ArtifactError
 from hanpaca.files import read_json
-from hanpaca.tokenizer.folder import CONFIG
+from hanpaca.tokenizer.folder import ADDED, CONFIG
 from hanpaca.tokenizer.sentencepiece_bpe import (
     CONTROL,
     USER_DEFINED,
     SentencePieceBPE,
     sentencepiece_of_proto,
 )
-
-_LISTED = "added_tokens.json"
 
 
 def with_added_tokens(tokenizer: SentencePieceBPE) -> SentencePieceBPE:
@@ -54,7 +52,7 @@ def listed_tokens(folder: Path) -> Iterator[tuple[str, int, bool]]:
         ArtifactError: A list is damaged; names its file.
     """
     config = _tree(folder / CONFIG)
-    file = folder / _LISTED
+    file = folder / ADDED
     special = _named_special(config) | _named_special(_tree(folder / "special_tokens_map.json"))
     for token, number in _tree(file).items():
         yield _checked(file, token, number, special=token in special)

@@ -6,7 +6,7 @@ visible character for each byte (GPT-2's `bytes_to_unicode`), so the space of " 
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -142,6 +142,36 @@ class ByteBPE:
         }
         return byte_bpe_of_spec(spec, path=self.path), pieces
 
+    def rank_of(self) -> Callable[[str, str], int | None]:
+        """How late two neighbours are joined: the place of their merge; None if they never are."""
+        places = {pair: place for place, pair in reversed(list(enumerate(self.merges)))}
+        return lambda left, right: places.get((left, right))
+
+    def without(self, dropped: Collection[str]) -> "tuple[ByteBPE, list[int]]":
+        """Take entries out, with every merge that has to do with them; the ids close up.
+
+        Returns:
+            The smaller tokenizer, and for each of its ids the one that the entry had before.
+        """
+        gone, model = frozenset(dropped), self.spec["model"]
+        kept = sorted((number, piece) for piece, number in self.ids.items() if piece not in gone)
+        ids = {piece: number for number, (_, piece) in enumerate(kept)}
+        pairs = zip(model["merges"], self.merges, strict=True)
+        merges = [
+            merge for merge, (left, right) in pairs if ids.keys() >= {left, right, left + right}
+        ]
+        spec = self.spec | {
+            "model": model | {"vocab": ids, "merges": merges},
+            "added_tokens": [
+                token | {"id": ids[token["content"]]}
+                for token in self.spec.get("added_tokens") or ()
+            ],
+            "post_processor": _renumbered(self.spec.get("post_processor"), ids),
+        }
+        if padding := self.spec.get("padding"):
+            spec["padding"] = padding | {"pad_id": ids.get(padding.get("pad_token"), 0)}
+        return byte_bpe_of_spec(spec, path=self.path), [number for number, _ in kept]
+
 
 def read_byte_bpe(folder: Path) -> ByteBPE:
     """Read `tokenizer.json` of a Hugging Face folder (GPT-2, Llama 3, Qwen, SmolLM2 style).
@@ -192,6 +222,23 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
         ids=backend.get_vocab(with_added_tokens=True),
         special=frozenset(token["content"] for token in spec.get("added_tokens") or ()),
     )
+
+
+def _renumbered(step: Any, ids: Mapping[str, int]) -> Any:  # noqa: ANN401  # any JSON
+    """A post-processor with the ids that its tokens have now."""
+    if not isinstance(step, dict):
+        return step
+    step = dict(step)
+    if "processors" in step:
+        step["processors"] = [_renumbered(inner, ids) for inner in step["processors"]]
+    if named := step.get("special_tokens"):  # TemplateProcessing
+        step["special_tokens"] = {
+            name: token | {"ids": [ids[one] for one in token["tokens"]]}
+            for name, token in named.items()
+        }
+    for role in {"sep", "cls"} & step.keys():  # BertProcessing and RobertaProcessing
+        step[role] = [step[role][0], ids[step[role][0]]]
+    return step
 
 
 def _backend(spec: dict[str, Any], path: Path) -> Tokenizer:

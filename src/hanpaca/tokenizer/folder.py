@@ -2,18 +2,19 @@
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from hanpaca.checkpoints.headers import TOKENIZER_FILES
 from hanpaca.errors import ArtifactError
-from hanpaca.files import check_small
+from hanpaca.files import check_small, read_json
 from hanpaca.tokenizer.byte_bpe import read_spec
 from hanpaca.tokenizer.chat_templates import NAMED_FOLDER
 from hanpaca.tokenizer.sentencepiece_bpe import FILE_NAME
 
 CONFIG = "tokenizer_config.json"
+ADDED = "added_tokens.json"
 # vocab.json and merges.txt say the same as tokenizer.json and would be out of date, so they stay.
 _REMADE = (FILE_NAME, "tokenizer.json", CONFIG, "vocab.json", "merges.txt")
 # How transformers is to convert a tokenizer.model: it must not, as the folder has tokenizer.json.
@@ -49,16 +50,26 @@ def listed_tokens(folder: Path) -> list[tuple[str, int]]:
         ) from error
 
 
-def write_side_files(config: dict[str, Any], base: Path, folder: Path) -> None:
+def write_side_files(
+    config: dict[str, Any], base: Path, folder: Path, ids: Mapping[str, int]
+) -> None:
     """Write the configuration, and copy special tokens and chat templates from the base's folder.
 
+    Added tokens are listed under the ids that they have now.
     `tokenizer_class` is set to PreTrainedTokenizerFast, because transformers 5 rebuilds the
     normalizer or pre-tokenizer of some named classes (GPT2Tokenizer loses SmolLM2's digit
     splitting, LlamaTokenizer the space after a special token) and would give other ids.
     """
     kept = {key: value for key, value in config.items() if key not in _CONVERSION}
+    if listed := kept.get("added_tokens_decoder"):
+        kept["added_tokens_decoder"] = {
+            str(ids.get(token.get("content"), number)): token for number, token in listed.items()
+        }
     write_json(folder / CONFIG, kept | {"tokenizer_class": "PreTrainedTokenizerFast"})
     copy_tokenizer(base, folder, without=_REMADE)
+    if (folder / ADDED).is_file():
+        added = read_json(folder / ADDED)
+        write_json(folder / ADDED, {one: ids.get(one, number) for one, number in added.items()})
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -5,7 +5,7 @@ scores in the order of their ids. In a BPE model the neighbours are joined first
 has the highest score; of two equal ones the left one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -109,6 +109,30 @@ class SentencePieceBPE:
         for number, piece in enumerate(pieces):
             proto.pieces.add(piece=piece, score=lowest - 1 - number, type=NORMAL)
         return sentencepiece_of_proto(proto, path=self.path), pieces
+
+    def rank_of(self) -> Callable[[str, str], float | None]:
+        """How late two neighbours are joined: by the score of what they make; None if never."""
+        ranks = {one.piece: -one.score for one in self.proto.pieces if one.type == NORMAL}
+        return lambda left, right: ranks.get(left + right)
+
+    def without(self, dropped: Collection[str]) -> "tuple[SentencePieceBPE, list[int]]":
+        """Take pieces out; the ids close up.
+
+        Returns:
+            The smaller tokenizer, and for each of its ids the one that the piece had before.
+        """
+        gone = frozenset(dropped)
+        kept = [number for number, one in enumerate(self.proto.pieces) if one.piece not in gone]
+        proto = type(self.proto)()
+        proto.CopyFrom(self.proto)
+        del proto.pieces[:]
+        proto.pieces.extend(self.proto.pieces[number] for number in kept)
+        now = {number: place for place, number in enumerate(kept)}
+        trainer = proto.trainer_spec
+        trainer.vocab_size = len(kept)
+        for role in ("unk_id", "bos_id", "eos_id", "pad_id"):
+            setattr(trainer, role, now.get(getattr(trainer, role), getattr(trainer, role)))
+        return sentencepiece_of_proto(proto, path=self.path), kept
 
 
 def read_sentencepiece(path: Path) -> SentencePieceBPE:

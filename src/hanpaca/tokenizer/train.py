@@ -80,7 +80,7 @@ def train_tokenizer(texts: Iterable[str], folder: Path, *, kind: Kind, num_piece
         (folder / FILE_NAME).write_bytes(model)
     backend.save(str(folder / "tokenizer.json"))
     config = {"bos_token": begin, "eos_token": end, "unk_token": unknown}
-    write_side_files(config | {"clean_up_tokenization_spaces": False}, folder, folder)
+    write_side_files(config | {"clean_up_tokenization_spaces": False}, folder, folder, {})
 
 
 def _train_sentencepiece(texts: Iterable[str], num_pieces: int, *, model_type: str) -> bytes:

@@ -40,7 +40,7 @@ from hanpaca.settings import TrainingSettings
 from hanpaca.together import everyone, leads, num_processes
 from hanpaca.training.arguments import Optimization
 from hanpaca.training.journal import METRICS, Probe, Step, first_and_last
-from hanpaca.training.monitor import BEST, HELDOUT, REPLAY_HELDOUT, kept_best, with_spare
+from hanpaca.training.monitor import BEST, HELDOUT, REPLAY_HELDOUT, TEXT_BITS, kept_best, with_spare
 from hanpaca.training.rows import principal_axes
 from hanpaca.training.sharding import shard
 from hanpaca.training.threads import training_threads
@@ -350,6 +350,7 @@ def _ask(model: CausalLM, base: Path, probe: ProbeTexts, samples: list[str]) -> 
             model, [[start, *tokenizer.encode(text, add_special_tokens=False)] for text in texts]
         )
         answers[name] = sum(nats) / math.log(2) / sum(map(len, texts))
+        answers[TEXT_BITS[name]] = [round(one / math.log(2), 2) for one in nats]
     ids = torch.tensor([list(probe.prompt_ids)], device=model.device)
     with torch.inference_mode():
         written = cast(Any, model).generate(

@@ -21,6 +21,8 @@ HELDOUT = "heldout_bits_per_character"
 """What a probe calls its score."""
 REPLAY_HELDOUT = "replay_heldout_bits_per_character"
 """And that of the old language."""
+TEXT_BITS = {HELDOUT: "heldout_text_bits", REPLAY_HELDOUT: "replay_heldout_text_bits"}
+"""What a probe calls the bits of each text beside a score, in their order."""
 RAISED = "replay_fraction"
 """In a line of `metrics.jsonl`: the share that replay was raised to."""
 MOST_REPLAY = 0.5

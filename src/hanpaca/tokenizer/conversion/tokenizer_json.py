@@ -94,7 +94,7 @@ def convert_sentencepiece(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE_NAME).write_bytes(tokenizer.path.read_bytes())
     write_json(folder / "tokenizer.json", spec)
-    write_side_files(config, tokenizer.path.parent, folder)
+    write_side_files(config, tokenizer.path.parent, folder, tokenizer.ids)
     return Conversion(
         len(tokenizer.ids), len(spec["model"]["merges"]), len(texts), len(differing)
     )  # fmt: skip
@@ -110,7 +110,7 @@ def write_sentencepiece_folder(tokenizer: SentencePieceBPE, base: Path, folder: 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FILE_NAME).write_bytes(tokenizer.proto.SerializeToString())
     write_json(folder / "tokenizer.json", spec_of_sentencepiece(tokenizer, config))
-    write_side_files(config, base, folder)
+    write_side_files(config, base, folder, tokenizer.ids)
 
 
 def texts_to_try(tokenizer: SentencePieceBPE) -> list[str]:

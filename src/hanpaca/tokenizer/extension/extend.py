@@ -150,7 +150,7 @@ def write_tokenizer(tokenizer: Extendable, source: Path, folder: Path) -> None:
     config = read_config(source)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "tokenizer.json", tokenizer.spec)
-    write_side_files(config, source, folder)
+    write_side_files(config, source, folder, tokenizer.ids)
 
 
 def _refuse_foreign_tokens(base: Extendable) -> None:

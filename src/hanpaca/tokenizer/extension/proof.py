@@ -52,7 +52,7 @@ def check_extension(
     texts = [*sample, *PROBE, *map(" ".join, zip(PROBE, sample, strict=False))]
     expected_ids = base.ids | {piece: i for i, piece in enumerate(pieces, start=base.next_id)}
     spelled = zip(required, new.spell([one.encode() for one in required]), strict=True)
-    _refuse_faults(
+    refuse_faults(
         base,
         {
             "ids of old entries moved": [] if new.ids == expected_ids else ["its vocabulary"],
@@ -63,7 +63,7 @@ def check_extension(
             "new ids in text of other scripts": changed_texts(base, new, other),
             "not a coarsening of the base": recut_texts(base, new, texts),
             "decodes other than the base": misread_texts(base, new, texts),
-            "tokenizer.json gives other ids than tokenizer.model": _disagreements(new, texts),
+            "tokenizer.json gives other ids than tokenizer.model": disagreements(new, texts),
         },
     )
 
@@ -74,10 +74,11 @@ def check_protected(base: Extendable, new: Extendable, protected: Sequence[str])
     Raises:
         ArtifactError: One does not.
     """
-    _refuse_faults(base, {"new ids in protected text": changed_texts(base, new, protected)})
+    refuse_faults(base, {"new ids in protected text": changed_texts(base, new, protected)})
 
 
-def _disagreements(new: Extendable, texts: Sequence[str]) -> list[str]:
+def disagreements(new: Extendable, texts: Sequence[str]) -> list[str]:
+    """Find the texts that `tokenizer.json` encodes other than `tokenizer.model`, where both are."""
     if isinstance(new, ByteBPE):
         return []  # it has one file only
     # `<s>` in a text is the token for tokenizer.json, as templates need it, and no piece for
@@ -87,10 +88,22 @@ def _disagreements(new: Extendable, texts: Sequence[str]) -> list[str]:
     return differing_texts(new, spec_of_sentencepiece(new), plain)
 
 
-def _refuse_faults(base: Extendable, faults: Mapping[str, Sequence[str]]) -> None:
+def refuse_faults(
+    base: Extendable, faults: Mapping[str, Sequence[str]], *, doing: str = "extended"
+) -> None:
+    """Refuse what breaks a promise.
+
+    Args:
+        base: The tokenizer that was changed.
+        faults: Each promise that could be broken, with examples of where it is.
+        doing: What was done with it.
+
+    Raises:
+        ArtifactError: There are such examples.
+    """
     for fault, examples in faults.items():
         if examples:
             raise ArtifactError(
-                f"{base.path}: cannot be extended safely: {fault}, {len(examples)} times, such as "
+                f"{base.path}: cannot be {doing} safely: {fault}, {len(examples)} times, such as "
                 f"{examples[0][:60]!r}; please report this tokenizer"
             )
