@@ -1,6 +1,7 @@
 """`hanpaca web`: the page and the API for programs at one address, over one model in memory."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.support.scripted import ANSWER
 from tests.support.serving import Served, served
 
 ASKED: dict[str, Any] = {"messages": [{"role": "user", "content": "问"}], "temperature": 0}
-SETTINGS = ["", 4096, 0.0, 40, 0.95, 0.05, 1.1, 0]
+SETTINGS = ["", 20_000, 0.0, 40, 0.95, 0.05, 1.1, 0]
 CHAT = "/v1/chat/completions"
 
 
@@ -69,14 +70,33 @@ def test_other_hosts_and_origins_reach_neither(server: Served, path: str) -> Non
         assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
-def page_asks(client: httpx2.Client, question: str, stack: ExitStack) -> Iterator[str]:
+def page_asks(
+    client: httpx2.Client, question: str, stack: ExitStack, *, tab: str = "tab"
+) -> Iterator[str]:
     """Send a question as the page does; gives what its server tells meanwhile."""
     calls = client.get("/config").json()["dependencies"]
     (number,) = (one["id"] for one in calls if one["targets"][0][1] == "submit")
-    body = {"data": [None, question, *SETTINGS], "fn_index": number, "session_hash": "tab"}
+    body = {"data": [None, question, *SETTINGS], "fn_index": number, "session_hash": tab}
     client.post("/gradio_api/queue/join", json=body).raise_for_status()
-    stream = client.stream("GET", "/gradio_api/queue/data?session_hash=tab")
+    stream = client.stream("GET", f"/gradio_api/queue/data?session_hash={tab}")
     return stack.enter_context(stream).iter_lines()
+
+
+@pytest.mark.slow
+def test_tabs_that_are_left_in_mid_answer_and_while_they_wait_hold_nobody_up(
+    server: Served,
+) -> None:
+    with httpx2.Client(base_url=server.url, timeout=240) as client, ExitStack() as stack:
+        with ExitStack() as writing:
+            pictures = page_asks(client, "一", writing, tab="writes")
+            assert any(f"{ANSWER}\\n" in line for line in pictures)
+            with ExitStack() as waiting:
+                pictures = page_asks(client, "二", waiting, tab="waits")
+                assert any("二" in line for line in pictures)
+        began = time.monotonic()
+        pictures = page_asks(client, "三", stack, tab="asks")
+        assert any(ANSWER in line for line in pictures)
+        assert time.monotonic() - began < 40  # a second or two; a minute where Gradio tries on
 
 
 @pytest.mark.slow

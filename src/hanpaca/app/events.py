@@ -2,13 +2,14 @@
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio as gr
 
+from hanpaca.app.unwaiting import unwaiting
 from hanpaca.app.words import WORDS, Language, language
 from hanpaca.errors import HanpacaError
 from hanpaca.steps.web import Half, Models, Sampling, Talk
@@ -120,14 +121,14 @@ class Events:
     def _answered(
         self,
         tab: Tab,
-        ask: Callable[[Talk], Iterator[Half]],
+        ask: Callable[[Talk], Generator[Half, None, None]],
         settings: Sequence[Any],
         box: str | None = None,
     ) -> Iterator[Shown]:
         """An answer as it grows, or a warning why there is none."""
         try:
             tab.talk.set(sampling(settings[1:]), settings[0])
-            for pace in paced(ask(tab.talk), _seconds_between):
+            for pace in paced(unwaiting(ask(tab.talk)), _seconds_between):
                 yield tab, _busy(box) if pace == 0 else gr.skip(), *shown(tab)
         except HanpacaError as error:
             gr.Warning(worded(error, tab))
@@ -157,8 +158,9 @@ def paced(steps: Iterator[StepT], seconds: Callable[[StepT], float]) -> Iterator
         yield count
 
 
-def _seconds_between(half: Half) -> float:
-    return _SECONDS_BETWEEN * (1 + half.num_written / _LONG)
+def _seconds_between(half: Half | None) -> float:
+    """None: nothing came, and the page is shown as it is."""
+    return _SECONDS_BETWEEN * (1 + half.num_written / _LONG) if half else 0.0
 
 
 def shown(tab: Tab) -> Shown:

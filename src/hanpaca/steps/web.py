@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,9 +186,10 @@ class Half:
     @property
     def shown(self) -> list[Message]:
         """All turns, the one being answered too."""
-        if self.session.unanswered is None:
+        asked = self.session.unanswered  # another thread may answer it meanwhile
+        if asked is None:
             return [dict(one) for one in self.session.messages]
-        question = {"role": "user", "content": self.session.unanswered}
+        question = {"role": "user", "content": asked}
         answer = {"role": "assistant", "content": self.text}
         return [*(dict(one) for one in self.session.messages), question, answer]
 
@@ -266,12 +267,12 @@ class Talk:
         for half in self.halves:
             half.session.sampling, half.session.system = sampling, system or None
 
-    def ask(self, question: str) -> Iterator[Half]:
+    def ask(self, question: str) -> Generator[Half, None, None]:
         """Ask on: one model after the other; gives who wrote on. Closing the iterator stops."""
         with self._busy:
             yield from self._ask(question, Session.ask)
 
-    def retry(self) -> Iterator[Half]:
+    def retry(self) -> Generator[Half, None, None]:
         """Ask the last question again, with another seed.
 
         Raises:
@@ -283,7 +284,7 @@ class Talk:
                 raise RecipeError("there is no question to ask again")
             yield from self._ask(question, lambda session, _: session.retry())
 
-    def edit(self, num_back: int, question: str) -> Iterator[Half]:
+    def edit(self, num_back: int, question: str) -> Generator[Half, None, None]:
         """Ask another question in place of the one so many turns back (1 for the last)."""
         with self._busy:
             self._take_back(num_back)
