@@ -14,6 +14,16 @@ a run with other overrides. A run is compared with the first one given that has 
 quiet core, one after the other, of the same names and given by `--timed`:
 `pretrain.num_tokens=18_432`.
 
+Where two curves meet is told with an interval of redraws of the probed texts, over steps,
+characters and, of arms that were timed, seconds; `pretrain.probed_texts=64` makes it narrow. A pair
+of 4,000 steps, into `results/evening_long.json`:
+
+    hanpaca run evening --run runs/long-plain tokenizer.num_pieces=0 pretrain.row_updates=apart \
+        pretrain.num_tokens=2_048_000 pretrain.probed_texts=64 pretrain.sample_steps=200
+    hanpaca run evening --run runs/long-twins-2000 \
+        pretrain.num_tokens=2_048_000 pretrain.probed_texts=64 pretrain.sample_steps=200
+    python -m benchmarks.evening runs/long-plain runs/long-twins-2000 --result evening_long
+
 Only what is there after pretraining (40-merged) is asked: bits per character of the held-out text
 of both languages, with intervals of redraws of the texts (they do not tell how much training runs
 differ). Curves are of the probes on the way, which are of fewer texts; of a run that was stopped
@@ -30,13 +40,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.curves import draw_bits
+from benchmarks.extension_long import meeting
 from hanpaca.data.jsonl import read_jsonl, read_texts
 from hanpaca.manifests import read_manifest
 from hanpaca.steps.text_scores import known_score
-from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT
+from hanpaca.training.adapter import PROBED_CHARACTERS
+from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT, TEXT_BITS
 
-RESULT = Path(__file__).parent / "results" / "evening.json"
-PLOT = Path(__file__).parent / "results" / "evening.{}.svg"
+RESULTS = Path(__file__).parent / "results"
 REDRAWS = 2_000
 MEASURED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("text.heldout.jsonl", 20_000, ("Han",)),
@@ -51,6 +62,7 @@ def measured(run: Path) -> dict[str, Any]:
     training = "30-pretrain" if whole else "30-pretrain.partial"
     rows = list(read_jsonl(run / training / "metrics.jsonl"))
     tokenizer = read_manifest(run / "10-tokenizer").metrics
+    config = read_manifest(run / "30-pretrain").config if whole else {}
     return {
         "rows": read_manifest(run / "20-base").config,
         "num_pieces": tokenizer["num_pieces"],
@@ -60,9 +72,16 @@ def measured(run: Path) -> dict[str, Any]:
                 "step": row["step"],
                 "zh": round(row[HELDOUT], 4),
                 "en": round(row[REPLAY_HELDOUT], 4),
+                **({"text_bits": row[TEXT_BITS[HELDOUT]]} if TEXT_BITS[HELDOUT] in row else {}),
             }
             for row in rows
             if HELDOUT in row
+        ],
+        "probed_characters": [
+            min(len(text), PROBED_CHARACTERS[HELDOUT])
+            for text in read_texts(run / "05-data" / "text.heldout.jsonl")[
+                : config.get("probed_texts", 16)
+            ]
         ],
         **(_scored(run) if whole else {}),
     }
@@ -119,15 +138,63 @@ def gap(plain: Mapping[str, Any], other: Mapping[str, Any], *, seed: int = 0) ->
     }
 
 
-def draw(arms: Mapping[str, Mapping[str, Any]], times: Mapping[str, float]) -> None:
-    """Curves over steps, and over seconds of those whose steps were timed."""
-    for axis, lasts in (("steps", dict.fromkeys(arms, 1.0)), ("seconds", times)):
-        lines = [
-            (name, [(p["step"] * lasts[name], p["zh"]) for p in one["points"]])
-            for name, one in arms.items()
-            if name in lasts
-        ]
-        draw_bits(axis, lines, Path(str(PLOT).format(axis)))
+def axes(
+    arms: Mapping[str, Mapping[str, Any]], times: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """How far a step goes on each axis, of the arms for which it is known."""
+    text = {
+        name: one["config"]["block_tokens"]
+        * one["config"]["batch_blocks"]
+        * (1 - one["config"]["replay_fraction"])
+        / one["tokens_per_character"]
+        for name, one in arms.items()
+        if "config" in one
+    }
+    return {"steps": dict.fromkeys(arms, 1.0), "characters": text, "seconds": dict(times)}
+
+
+def meetings(
+    plain: str,
+    other: str,
+    arms: Mapping[str, Mapping[str, Any]],
+    lasts: Mapping[str, Mapping[str, float]],
+) -> dict[str, Any]:
+    """Where two curves meet on each axis that both are known on; see `extension_long.meeting`."""
+    found = {}
+    for axis, last in lasts.items():
+        if {plain, other} <= last.keys():
+            first, second = (
+                {
+                    "heldout_characters": arms[name]["probed_characters"],
+                    f"{axis}_per_step": last[name],
+                    "points": [
+                        {"step": point["step"], "heldout_bits": point["text_bits"]}
+                        for point in arms[name]["points"]
+                        if point["step"]
+                    ],
+                }
+                for name in (plain, other)
+            )
+            found[axis] = meeting(first, second, axis, seed=0)
+    return found
+
+
+def draw(
+    arms: Mapping[str, Mapping[str, Any]],
+    lasts: Mapping[str, Mapping[str, float]],
+    gaps: Mapping[str, Mapping[str, Any]],
+    result: str,
+) -> None:
+    """Curves over each axis, each named with how much faster it writes than what it is beside."""
+    for axis, last in lasts.items():
+        lines = []
+        for name, one in arms.items():
+            if name in last:
+                faster = gaps[name]["fewer_tokens"] if name in gaps else None
+                told = f"{name}: {faster:.2f} x fewer tokens" if faster else name
+                lines.append((told, [(p["step"] * last[name], p["zh"]) for p in one["points"]]))
+        if lines:
+            draw_bits(axis, lines, RESULTS / f"{result}.{axis}.svg")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -135,18 +202,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--timed", type=Path, nargs="*", default=[], help="for seconds a step")
+    parser.add_argument("--result", default="evening", help="name of the files in results/")
     options = parser.parse_args(arguments)
     arms = {run.name: measured(run) for run in options.runs}
-    gaps = {}
+    times = {run.name: seconds_per_step(run / "30-pretrain") for run in options.timed}
+    lasts = axes(arms, times)
+    gaps, met = {}, {}
     for name, one in arms.items():
         first = next(at for at, other in arms.items() if _of_one_text(one, other))
         if first != name:
             gaps[name] = {"than": first, **gap(arms[first], one)}
-        print(name, one.get("zh"), one.get("en"), one["points"][-1], gaps.get(name, ""))
-    times = {run.name: seconds_per_step(run / "30-pretrain") for run in options.timed}
-    result = {"arms": arms, "gaps": gaps, "seconds_per_step": times}
-    RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    draw(arms, times)
+            if all("text_bits" in point for at in (first, name) for point in arms[at]["points"]):
+                met[name] = meetings(first, name, arms, lasts)
+        print(name, one.get("zh"), one.get("en"), gaps.get(name, ""), met.get(name, ""))
+    result = {"arms": arms, "gaps": gaps, "meetings": met, "seconds_per_step": times}
+    text = json.dumps(result, indent=1) + "\n"
+    (RESULTS / f"{options.result}.json").write_text(text, encoding="utf-8")
+    draw(arms, lasts, gaps, options.result)
 
 
 def _of_one_text(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

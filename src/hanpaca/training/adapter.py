@@ -47,7 +47,7 @@ from hanpaca.training.threads import training_threads
 from hanpaca.training.train import BlockDataset, Trainable, train
 from hanpaca.training.watching import check_bound, ended_note, kept_metrics, monitor_of
 
-_PROBED_CHARACTERS = {HELDOUT: 2_000, REPLAY_HELDOUT: 1_000}
+PROBED_CHARACTERS = {HELDOUT: 2_000, REPLAY_HELDOUT: 1_000}
 """Of a held-out text: probing takes a share of the training time and must not grow with books."""
 
 
@@ -345,7 +345,7 @@ def _ask(model: CausalLM, base: Path, probe: ProbeTexts, samples: list[str]) -> 
     for name, heldout in ((HELDOUT, probe.heldout), (REPLAY_HELDOUT, probe.replay_heldout)):
         if not heldout:
             continue
-        texts = [text[: _PROBED_CHARACTERS[name]] for text in heldout]
+        texts = [text[: PROBED_CHARACTERS[name]] for text in heldout]
         nats = negative_log_likelihoods(
             model, [[start, *tokenizer.encode(text, add_special_tokens=False)] for text in texts]
         )
