@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hanpaca.errors import ArtifactError, DataError
@@ -12,6 +13,7 @@ from hanpaca.runs.folder import verify_run
 from hanpaca.steps.extend import extend
 from hanpaca.steps.grow import grow
 from hanpaca.steps.prune import prune
+from hanpaca.training.begun import num_new_rows
 from tests.support.in_process import say
 from tests.support.models import write_pico_weights
 from tests.support.texts import CHINESE, ENGLISH, SENTENCES
@@ -171,3 +173,103 @@ def test_nothing_to_protect_is_refused_with_what_to_give(
     with pytest.raises(DataError, match="no text to protect"):
         prune(pico_base, [], tmp_path / "small")
     assert not (tmp_path / "small").exists()
+
+
+@pytest.fixture
+def copy(pico_base: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pico_base, tmp_path / "copy"))
+
+
+def changed(file: Path, **changes: object) -> None:
+    tree = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    file.write_text(json.dumps(tree | changes), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "told"),
+    [
+        ("added_tokens.json", {"<foo>": 394}, "it adds '<foo>' as id 394"),
+        (
+            "tokenizer_config.json",
+            {"added_tokens_decoder": {"394": {"content": "<foo>"}}},
+            "it adds '<foo>' as id 394",
+        ),
+        ("tokenizer_config.json", {"pad_token": "[PAD]"}, r"it gives '\[PAD\]' a role"),
+        (
+            "special_tokens_map.json",
+            {"additional_special_tokens": ["<a>"]},
+            "it gives '<a>' a role",
+        ),
+    ],
+)
+def test_tokens_that_stand_beside_the_tokenizer_are_refused_and_not_lost(
+    copy: Path, tmp_path: Path, file: str, change: dict[str, object], told: str
+) -> None:
+    changed(copy / file, **change)
+    with pytest.raises(ArtifactError, match=f"{told}.*its row would be lost"):
+        prune(copy, SENTENCES, tmp_path / "small")
+    with pytest.raises(ArtifactError, match=f"{told}.*would collide"):
+        extend(copy, [CHINESE] * 9, tmp_path / "extended", num_pieces=5)
+
+
+def test_what_the_files_name_stays_whoever_calls_it_special(copy: Path, tmp_path: Path) -> None:
+    changed(copy / "tokenizer.json", added_tokens=[])
+    word = AutoTokenizer.from_pretrained(copy).convert_tokens_to_ids("Ġtheories")
+    changed(copy / "config.json", pad_token_id=word)
+    prune(copy, ["dog"], tmp_path / "small")
+    tokens = json.loads((tmp_path / "small/tokenizer.json").read_text())["model"]["vocab"]
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>", "Ġtheories"} <= tokens.keys()
+    config = json.loads((tmp_path / "small/config.json").read_text())
+    assert config["pad_token_id"] == tokens["Ġtheories"]
+    assert config["eos_token_id"] == tokens["<|im_end|>"]
+
+
+def test_what_the_chat_template_writes_is_protected(copy: Path, tmp_path: Path) -> None:
+    spec = json.loads((copy / "tokenizer.json").read_text(encoding="utf-8"))
+    spec["model"]["vocab"] |= {"us": 394, "user": 395}
+    spec["model"]["merges"] += [["u", "s"], ["us", "er"]]
+    changed(copy / "tokenizer.json", **spec)
+    special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    write_pico_weights(copy, 396, tied=True, **special)
+    found = prune(copy, ["dog"], tmp_path / "small")
+    assert " months" in found.dropped
+    small = AutoTokenizer.from_pretrained(tmp_path / "small")
+    asked = small.apply_chat_template([{"role": "user", "content": "dog"}], tokenize=False)
+    assert "user" in small.tokenize(str(asked))
+
+
+def test_the_new_rows_of_a_grown_base_are_still_known(pico_base: Path, tmp_path: Path) -> None:
+    extend(pico_base, [CHINESE] * 9, tmp_path / "extended", num_pieces=9)
+    grow(pico_base, tmp_path / "extended", [CHINESE] * 9, tmp_path / "grown")
+    prune(tmp_path / "grown", ["dog", CHINESE], tmp_path / "small")
+    kept = AutoTokenizer.from_pretrained(tmp_path / "small")
+    last = range(len(kept) - num_new_rows(tmp_path / "small"), len(kept))
+    assert last
+    old = set(AutoTokenizer.from_pretrained(pico_base).get_vocab())
+    assert [one in old for one in kept.convert_ids_to_tokens(list(last))] == [False] * len(last)
+    assert kept.convert_ids_to_tokens(last[0] - 1) in old
+
+
+def test_tokens_that_generation_leaves_out_are_named_anew(copy: Path, tmp_path: Path) -> None:
+    changed(copy / "generation_config.json", suppress_tokens=[393, 2], begin_suppress_tokens=[1])
+    prune(copy, ["dog"], tmp_path / "small")
+    told = json.loads((tmp_path / "small/generation_config.json").read_text())
+    assert told["suppress_tokens"] == [2]  # the other one is gone
+    assert told["begin_suppress_tokens"] == [1]
+    changed(copy / "generation_config.json", bad_words_ids=[[300]])
+    with pytest.raises(ArtifactError, match="bad_words_ids names tokens by their ids"):
+        prune(copy, ["dog"], tmp_path / "other")
+
+
+def test_what_is_no_folder_of_a_base_is_told_at_once(copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"tokenizer.json: no such folder; give the folder"):
+        prune(copy / "tokenizer.json", ["dog"], tmp_path / "small")
+    file = copy / "model.safetensors"
+    tensors = load_file(file)
+    tensors["wte.weight"] = tensors.pop("model.embed_tokens.weight")
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match="it is not a Llama-style model"):
+        prune(copy, ["dog"], tmp_path / "small")
+    (copy / "adapter_config.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="an adapter; give the folder of its base"):
+        prune(copy, ["dog"], tmp_path / "small")

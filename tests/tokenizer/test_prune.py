@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from hanpaca.errors import DataError
+from hanpaca.errors import ArtifactError, DataError, RecipeError
+from hanpaca.tokenizer.byte_bpe import ByteBPE, byte_bpe_of_spec
+from hanpaca.tokenizer.conversion.tokenizer_json import convert_sentencepiece
 from hanpaca.tokenizer.extension.extend import extend_tokenizer, write_tokenizer
 from hanpaca.tokenizer.extension.guarantees import cut
 from hanpaca.tokenizer.open import open_tokenizer
@@ -59,7 +62,8 @@ def test_protected_text_is_cut_as_before_by_every_file(
     if not any(texts):
         return
     most = prune_tokenizer(open_tokenizer(base), texts)
-    pruned = prune_tokenizer(open_tokenizer(base), texts, num_pieces=round(share * most.num_unused))
+    number = max(round(share * most.num_unused), 1)
+    pruned = prune_tokenizer(open_tokenizer(base), texts, num_pieces=number)
     shutil.rmtree(tmp_path / "pruned", ignore_errors=True)
     (before, *_), after = cut_by(base), cut_by(written(pruned, base, tmp_path / "pruned"))
     for text in texts:
@@ -158,14 +162,14 @@ def test_special_tokens_after_the_words_get_the_numbers_that_are_left(
 
 def test_what_unseen_text_takes_more_is_measured_on_one_stretch_in_ten(pico_base: Path) -> None:
     tokenizer = open_tokenizer(pico_base)
-    learned, aside = " the" * 4_500, " unhappy" * 500  # a token a word, and the tenth 500 tokens
-    assert len(tokenizer.encode([aside])[0]) == 500
+    learned, aside = " the" * 90_000, " unhappy" * 10_000  # a token a word
+    assert len(tokenizer.encode([aside])[0]) == 10_000
     smaller = prune_tokenizer(tokenizer, [learned]).tokenizer
-    more = len(smaller.encode([aside])[0]) / 500 - 1
+    more = len(smaller.encode([aside])[0]) / 10_000 - 1
     assert more > 0
     found = prune_tokenizer(tokenizer, [learned + aside])
     assert found.unseen_growth == pytest.approx(more)
-    assert cut_of(found, aside) == [b" unhappy"] * 500
+    assert cut_of(found, aside) == [b" unhappy"] * 10_000
 
 
 def cut_of(pruned: Pruned, text: str) -> list[bytes]:
@@ -180,3 +184,84 @@ def test_more_than_can_go_is_refused_with_the_number_that_can(base: Path) -> Non
 def test_no_text_protects_nothing_and_is_refused(base: Path) -> None:
     with pytest.raises(DataError, match="no text to protect"):
         prune_tokenizer(open_tokenizer(base), [""])
+
+
+def test_no_number_of_entries_below_one_is_taken_out(pico_base: Path) -> None:
+    with pytest.raises(RecipeError, match="num_pieces is -5: take out at least 1"):
+        prune_tokenizer(open_tokenizer(pico_base), SENTENCES, num_pieces=-5)
+
+
+def test_text_that_stood_between_blank_lines_is_cut_as_it_was_there(pico_base: Path) -> None:
+    """As a tokenizer has them whose words may end in line breaks (Llama 3, Qwen)."""
+    base = open_tokenizer(pico_base)
+    assert isinstance(base, ByteBPE)
+    grown, _ = base.extended([[b"\n", b"\n"], [b".", b"\n\n"]], [b"\n\n", b".\n\n"])
+    whole = {"type": "ByteLevel", "add_prefix_space": False} | {
+        "trim_offsets": True,
+        "use_regex": False,
+    }
+    tokenizer = byte_bpe_of_spec(grown.spec | {"pre_tokenizer": whole}, path=base.path)
+    text = "dog.\n\ndog."
+    assert b".\n\n" in cut(tokenizer, [text])[0]
+    pruned = prune_tokenizer(tokenizer, ["dog."]).tokenizer  # as files of text are read
+    assert cut(pruned, [text]) == cut(tokenizer, [text])
+
+
+def test_white_space_always_stays(base: Path) -> None:
+    old = open_tokenizer(base)
+    new = prune_tokenizer(old, ["dog"]).tokenizer
+    blank = {piece for piece in old.ids if not old.surface(piece).strip()}
+    assert blank
+    assert blank <= new.ids.keys()
+
+
+def test_a_control_token_in_protected_text_leaves_its_neighbours_as_they_were(
+    pico_sentencepiece: Path, tmp_path: Path
+) -> None:
+    """`tokenizer.json` finds `<s>` in a text, and begins anew behind it."""
+    text = "People<s>dog</s> times"
+    convert_sentencepiece(pico_sentencepiece, tmp_path / "before")
+    _, before = cut_by(tmp_path / "before")
+    assert "<s>" in before(text)
+    pruned = prune_tokenizer(open_tokenizer(pico_sentencepiece), [text])
+    _, after = cut_by(written(pruned, pico_sentencepiece, tmp_path / "after"))
+    assert after(text) == before(text)
+
+
+def test_an_added_token_that_merges_make_too_keeps_what_it_is_built_of(
+    pico_base: Path, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.from_file(str(pico_base / "tokenizer.json"))
+    tokenizer.add_tokens([AddedToken("happy", single_word=True)])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (before,) = cut_by(tmp_path)
+    assert before("xhappy") == ["x", "happy"]
+    pruned = prune_tokenizer(open_tokenizer(tmp_path), ["xhappy"])
+    (after,) = cut_by(written(pruned, tmp_path, tmp_path / "pruned"))
+    assert after("xhappy") == ["x", "happy"]
+
+
+def test_what_is_named_stays_and_so_does_what_it_is_built_of(base: Path) -> None:
+    old = open_tokenizer(base)
+    longest = max(old.ids.keys() - old.special, key=len)
+    assert longest not in prune_tokenizer(old, ["dog"]).tokenizer.ids
+    new = prune_tokenizer(old, ["dog"], keep=[longest]).tokenizer
+    assert new.spell([new.surface(longest)]) == [[new.ids[longest]]]
+    new = prune_tokenizer(old, ["dog"], also=[SENTENCES[1]]).tokenizer
+    assert cut(new, [SENTENCES[1]]) == cut(old, [SENTENCES[1]])
+
+
+def test_too_little_text_tells_nothing_of_other_text(base: Path) -> None:
+    assert prune_tokenizer(open_tokenizer(base), SENTENCES).unseen_growth is None
+
+
+def test_a_template_with_a_token_that_is_not_there_is_one_line(pico_base: Path) -> None:
+    base = open_tokenizer(pico_base)
+    assert isinstance(base, ByteBPE)
+    for processor in (
+        {"type": "TemplateProcessing", "special_tokens": {"a": {"tokens": ["<none>"]}}},
+        {"type": "Sequence", "processors": [{"type": "BertProcessing", "cls": ["<none>", 7]}]},
+    ):
+        odd = replace(base, spec=base.spec | {"post_processor": processor})
+        with pytest.raises(ArtifactError, match="post_processor names '<none>'"):
+            odd.without([])

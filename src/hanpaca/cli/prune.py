@@ -43,8 +43,10 @@ def prune(
         f"{found.num_unused:,} are in no protected text and could go; gone first: "
         + ", ".join(map(repr, found.dropped[:_SHOWN]))
     )
-    print(f"text of the same kind, had it not been protected, takes {found.unseen_growth:.2%} more "
-          "tokens at most")  # fmt: skip
+    if found.unseen_growth is None:
+        print("too little text is protected to tell what other text of the kind takes more")
+    else:
+        print(f"other text of the kind takes about {found.unseen_growth:.2%} more tokens")
 
 
 def _tell(progress: Progress) -> None:

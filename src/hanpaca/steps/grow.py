@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from hanpaca.checkpoints.dtypes import DTYPES
+from hanpaca.checkpoints.meta import EMBEDDING, HEAD
 from hanpaca.checkpoints.model import read_tensors
 from hanpaca.checkpoints.rows import open_rows
-from hanpaca.checkpoints.tensors import matrix_shape
+from hanpaca.checkpoints.tensors import Stored, matrix_shape
 from hanpaca.data.builtin.packages import dictionary_file
 from hanpaca.data.translations import read_translations
 from hanpaca.errors import ArtifactError, DataError
@@ -28,8 +29,6 @@ from hanpaca.tokenizer.open import open_tokenizer
 from hanpaca.tokenizer.vocabulary import new_spellings
 
 _VERSION = 1
-EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-"""Constants in the files of old conversions, which are computed from `config.json` today."""
 
 
 def grow(
@@ -117,7 +116,7 @@ def grow_in(
         ArtifactError: The base cannot be read, or the result is not the base and new rows.
     """
     old, new = load_tokenizer(base), load_tokenizer(extended)
-    stored = read_tensors(base)[EMBEDDING]
+    stored = embedding_of(base)
     _check_sizes(
         extended,
         num_rows=stored.shape[0],
@@ -177,6 +176,18 @@ def _check_sizes(
         )
 
 
+def embedding_of(base: Path) -> Stored:
+    """The table of a model's vocabulary.
+
+    Raises:
+        ArtifactError: There are no weights, or it has no such table.
+    """
+    tensors = read_tensors(base)
+    if EMBEDDING not in tensors:
+        raise ArtifactError(f"{base}: no weight {EMBEDDING}: it is not a Llama-style model")
+    return tensors[EMBEDDING]
+
+
 def check_kept_rows(base: Path, made: Path, kept_ids: Sequence[int]) -> None:
     """Prove that a model has every weight of the base, bit for bit, and these rows of its tables.
 
@@ -191,8 +202,8 @@ def check_kept_rows(base: Path, made: Path, kept_ids: Sequence[int]) -> None:
     with open_rows(read_tensors(base)) as before, open_rows(read_tensors(made)) as after:
         for name, old in before.items():
             # A tied head may lie in the base's files a second time.
-            new = after[EMBEDDING if name == _HEAD and name not in after else name]
-            tables = name in (EMBEDDING, _HEAD)
+            new = after[EMBEDDING if name == HEAD and name not in after else name]
+            tables = name in (EMBEDDING, HEAD)
             rows = kept_ids if tables else range(matrix_shape(old.shape)[0])
             for start in range(0, len(rows), old.block_rows):
                 ids = rows[start : start + old.block_rows]

@@ -5,7 +5,7 @@ model here, so that everybody counts from the same last id. sentencepiece finds 
 (control pieces) in no text, as `<s>`; `tokenizer.json` and llama.cpp do where templates need it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ from hanpaca.tokenizer.sentencepiece_bpe import (
     SentencePieceBPE,
     sentencepiece_of_proto,
 )
+from hanpaca.tokenizer.vocabulary import Vocabulary
+
+_SPECIAL = "special_tokens_map.json"
 
 
 def with_added_tokens(tokenizer: SentencePieceBPE) -> SentencePieceBPE:
@@ -45,6 +48,56 @@ def with_added_tokens(tokenizer: SentencePieceBPE) -> SentencePieceBPE:
     return sentencepiece_of_proto(proto, path=tokenizer.path)
 
 
+def check_no_more_tokens(tokenizer: Vocabulary, why: str) -> None:
+    """Refuse a folder with tokens that transformers adds to the vocabulary when it loads it.
+
+    Args:
+        tokenizer: The vocabulary as its own file has it.
+        why: Such tokens are in the way.
+
+    Raises:
+        ArtifactError: There is one, or a list is damaged.
+    """
+    folder, file = tokenizer.path.parent, tokenizer.path.name
+    for token, number, _ in listed_tokens(folder):
+        if tokenizer.ids.get(token) != number:
+            raise ArtifactError(
+                f"{folder}: it adds {token!r} as id {number}, and {file} does not have it; {why}: "
+                f"take it out, or put it into {file} first (added tokens of a LLaMA folder are "
+                "taken in where their ids go on from its last piece without holes)"
+            )
+    for token in sorted(named_tokens(folder) - tokenizer.ids.keys()):
+        raise ArtifactError(
+            f"{folder}: it gives {token!r} a role, and {file} does not have it, so that loading "
+            f"the folder adds it; {why}: take it out, or put it into {file} first"
+        )
+
+
+def named_tokens(folder: Path) -> set[str]:
+    """Texts of the tokens that a folder's configuration names, with a role or without.
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    trees = [_tree(folder / name) for name in (CONFIG, _SPECIAL)]
+    more = [one for tree in trees for one in tree.get("additional_special_tokens") or []]
+    return {*role_tokens(folder).values(), *filter(None, map(_text, more))}
+
+
+def role_tokens(folder: Path) -> dict[str, str]:
+    """Text of the token of each role that a folder's configuration gives, such as "eos".
+
+    Raises:
+        ArtifactError: It is damaged.
+    """
+    found = {}
+    for name in (_SPECIAL, CONFIG):
+        for key, value in _tree(folder / name).items():
+            if key.endswith("_token") and (text := _text(value)):
+                found[key.removesuffix("_token")] = text
+    return found
+
+
 def listed_tokens(folder: Path) -> Iterator[tuple[str, int, bool]]:
     """Read every added token of a folder: text, id, whether it is special.
 
@@ -53,7 +106,7 @@ def listed_tokens(folder: Path) -> Iterator[tuple[str, int, bool]]:
     """
     config = _tree(folder / CONFIG)
     file = folder / ADDED
-    special = _named_special(config) | _named_special(_tree(folder / "special_tokens_map.json"))
+    special = named_tokens(folder)
     for token, number in _tree(file).items():
         yield _checked(file, token, number, special=token in special)
     table = config.get("added_tokens_decoder") or {}
@@ -80,12 +133,10 @@ def _checked(file: Path, token: object, number: object, *, special: bool) -> tup
     return token, number, special
 
 
-def _named_special(tree: Mapping[str, Any]) -> set[str]:
-    """Texts of the tokens that a configuration gives a role."""
-    named = [value for key, value in tree.items() if key.endswith("_token")]
-    named += tree.get("additional_special_tokens") or []
-    texts = (one.get("content") if isinstance(one, dict) else one for one in named)
-    return {text for text in texts if isinstance(text, str)}
+def _text(token: object) -> str | None:
+    """A token's text, which stands alone or as the `content` of an object."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def _tree(file: Path) -> dict[str, Any]:

@@ -166,10 +166,11 @@ class ByteBPE:
                 token | {"id": ids[token["content"]]}
                 for token in self.spec.get("added_tokens") or ()
             ],
-            "post_processor": _renumbered(self.spec.get("post_processor"), ids),
+            "post_processor": _renumbered(self.spec.get("post_processor"), ids, self.path),
         }
         if padding := self.spec.get("padding"):
-            spec["padding"] = padding | {"pad_id": ids.get(padding.get("pad_token"), 0)}
+            pad = dict(kept).get(padding.get("pad_id"), padding.get("pad_token"))
+            spec["padding"] = padding | {"pad_id": ids.get(pad, 0)}
         return byte_bpe_of_spec(spec, path=self.path), [number for number, _ in kept]
 
 
@@ -224,20 +225,30 @@ def byte_bpe_of_spec(spec: object, *, path: Path) -> ByteBPE:
     )
 
 
-def _renumbered(step: Any, ids: Mapping[str, int]) -> Any:  # noqa: ANN401  # any JSON
-    """A post-processor with the ids that its tokens have now."""
+def _renumbered(step: Any, ids: Mapping[str, int], path: Path) -> Any:  # noqa: ANN401  # any JSON
+    """A post-processor with the ids that its tokens have now.
+
+    Raises:
+        ArtifactError: It names a token that the vocabulary does not have.
+    """
     if not isinstance(step, dict):
         return step
     step = dict(step)
-    if "processors" in step:
-        step["processors"] = [_renumbered(inner, ids) for inner in step["processors"]]
-    if named := step.get("special_tokens"):  # TemplateProcessing
-        step["special_tokens"] = {
-            name: token | {"ids": [ids[one] for one in token["tokens"]]}
-            for name, token in named.items()
-        }
-    for role in {"sep", "cls"} & step.keys():  # BertProcessing and RobertaProcessing
-        step[role] = [step[role][0], ids[step[role][0]]]
+    try:
+        if "processors" in step:
+            step["processors"] = [_renumbered(inner, ids, path) for inner in step["processors"]]
+        if named := step.get("special_tokens"):  # TemplateProcessing
+            step["special_tokens"] = {
+                name: token | {"ids": [ids[one] for one in token["tokens"]]}
+                for name, token in named.items()
+            }
+        for role in {"sep", "cls"} & step.keys():  # BertProcessing and RobertaProcessing
+            step[role] = [step[role][0], ids[step[role][0]]]
+    except KeyError as error:
+        raise ArtifactError(
+            f"{path}: post_processor names {error}, which is no entry of the vocabulary: mend it "
+            "first"
+        ) from error
     return step
 
 

@@ -53,6 +53,48 @@ def read_chat_templates(folder: Path, config: Mapping[str, Any]) -> dict[str, st
     return found
 
 
+def written_by(template: str, names: Mapping[str, str]) -> list[str]:
+    """Write a few conversations by a template, with and without a system prompt and a tool.
+
+    Args:
+        template: In Jinja's language; see `template_limits.check_ends` for one that has no end.
+        names: Text of the token of each role, such as "eos".
+
+    Returns:
+        The texts of those that it does not refuse.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    asked, system = _CONVERSATION[:1], {"role": "system", "content": "hanpacasystem"}
+    tool = {
+        "type": "function",
+        "function": {
+            "name": "tool",
+            "description": "a tool",
+            "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
+        },
+    }
+    found = []
+    for turns, tools in (
+        (asked, None),
+        ((*_CONVERSATION, *asked), None),
+        ((system, *_CONVERSATION, *asked), None),
+        ((system, *asked), [tool]),
+    ):
+        try:
+            texts, _ = cast(Any, render_jinja_template)(
+                conversations=[[dict(turn) for turn in turns]],
+                chat_template=template,
+                tools=tools,
+                add_generation_prompt=True,
+                **{f"{role}_token": text for role, text in names.items()},
+            )
+        except _REFUSALS:
+            continue  # it may want other turns, or be broken; who uses it will hear of that
+        found.append(str(texts[0]))
+    return found
+
+
 def end_of_turn(template: str, tokens: Collection[str], names: Mapping[str, str]) -> str | None:
     """Find the token that a template puts after an answer.
 

@@ -61,15 +61,18 @@ def write_side_files(
     splitting, LlamaTokenizer the space after a special token) and would give other ids.
     """
     kept = {key: value for key, value in config.items() if key not in _CONVERSION}
-    if listed := kept.get("added_tokens_decoder"):
+    if listed := listed_tokens(base) if "added_tokens_decoder" in kept else ():
+        tokens = list(kept["added_tokens_decoder"].values())
         kept["added_tokens_decoder"] = {
-            str(ids.get(token.get("content"), number)): token for number, token in listed.items()
+            str(ids.get(text, number)): token
+            for (text, number), token in zip(listed, tokens, strict=True)
         }
     write_json(folder / CONFIG, kept | {"tokenizer_class": "PreTrainedTokenizerFast"})
     copy_tokenizer(base, folder, without=_REMADE)
-    if (folder / ADDED).is_file():
-        added = read_json(folder / ADDED)
-        write_json(folder / ADDED, {one: ids.get(one, number) for one, number in added.items()})
+    if (base / ADDED).is_file():
+        added = read_json(base / ADDED)
+        if (moved := {one: ids.get(one, number) for one, number in added.items()}) != added:
+            write_json(folder / ADDED, moved)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

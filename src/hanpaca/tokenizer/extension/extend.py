@@ -22,7 +22,7 @@ from pathlib import Path
 
 from hanpaca.errors import ArtifactError, DataError, RecipeError
 from hanpaca.progress import Progress, Tell, silent
-from hanpaca.tokenizer.added import listed_tokens
+from hanpaca.tokenizer.added import check_no_more_tokens
 from hanpaca.tokenizer.byte_bpe import ByteBPE
 from hanpaca.tokenizer.conversion.tokenizer_json import write_sentencepiece_folder
 from hanpaca.tokenizer.extension.evidence import (
@@ -100,7 +100,7 @@ def extend_tokenizer(
     if num_pieces < 1:
         raise RecipeError(f"num_pieces is {num_pieces}: ask for at least 1 new piece")
     old = open_tokenizer(base) if isinstance(base, Path) else base
-    _refuse_foreign_tokens(old)
+    check_no_more_tokens(old, f"new pieces start at id {old.next_id} and would collide")
     prior = read_prior(wishes.prior) if isinstance(wishes.prior, Path) else wishes.prior
     tell(_phase("reading"))
     names, texts = named_or_guessed(scripts, texts, otherwise=prior or ())
@@ -151,19 +151,6 @@ def write_tokenizer(tokenizer: Extendable, source: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "tokenizer.json", tokenizer.spec)
     write_side_files(config, source, folder, tokenizer.ids)
-
-
-def _refuse_foreign_tokens(base: Extendable) -> None:
-    """Refuse a folder that adds tokens where new pieces would go."""
-    folder = base.path.parent
-    for token, number, _ in listed_tokens(folder):
-        if base.ids.get(token) != number:
-            raise ArtifactError(
-                f"{folder}: it adds {token!r} as id {number}, and {base.path.name} does not have "
-                f"it; new pieces start at id {base.next_id} and would collide: take it out, or put "
-                f"it into {base.path.name} first (added tokens of a LLaMA folder are taken in "
-                "where their ids go on from its last piece without holes)"
-            )
 
 
 def _evidence(
