@@ -10,13 +10,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hanpaca.errors import ArtifactError, DataError
 from hanpaca.manifests import PRUNED, read_manifest
 from hanpaca.runs.folder import verify_run
+from hanpaca.runs.recipe import load_recipe
+from hanpaca.runs.run import run
 from hanpaca.steps.extend import extend
 from hanpaca.steps.grow import grow
 from hanpaca.steps.prune import prune
 from hanpaca.training.begun import num_new_rows
 from tests.support.in_process import say
 from tests.support.models import write_pico_weights
-from tests.support.texts import CHINESE, ENGLISH, SENTENCES
+from tests.support.texts import CHINESE, ENGLISH, POEMS, SENTENCES
 
 TABLES = ("model.embed_tokens.weight", "lm_head.weight")
 
@@ -273,3 +275,13 @@ def test_what_is_no_folder_of_a_base_is_told_at_once(copy: Path, tmp_path: Path)
     (copy / "adapter_config.json").write_text("{}")
     with pytest.raises(ArtifactError, match="an adapter; give the folder of its base"):
         prune(copy, ["dog"], tmp_path / "small")
+
+
+@pytest.mark.slow
+def test_a_whole_recipe_runs_on_a_smaller_base(pico_recipe: Path, tmp_path: Path) -> None:
+    prune(load_recipe(pico_recipe).base, [SENTENCES[0], *POEMS], tmp_path / "small")
+    done = run(pico_recipe, tmp_path / "run", overrides=[f"base={tmp_path / 'small'}"])
+    audit = json.loads((tmp_path / "run/10-tokenizer/audit.json").read_text(encoding="utf-8"))
+    assert audit["num_new_pieces"] == 20
+    assert audit["num_pieces_before"] < 394
+    assert done.results

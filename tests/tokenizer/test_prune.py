@@ -181,6 +181,13 @@ def test_more_than_can_go_is_refused_with_the_number_that_can(base: Path) -> Non
         prune_tokenizer(open_tokenizer(base), SENTENCES, num_pieces=399)
 
 
+def test_text_that_needs_every_entry_leaves_nothing_to_take_out(pico_base: Path) -> None:
+    tokenizer = open_tokenizer(pico_base)
+    every = [tokenizer.surface(piece).decode(errors="ignore") for piece in tokenizer.ids]
+    with pytest.raises(DataError, match="there is nothing to take out"):
+        prune_tokenizer(tokenizer, every)
+
+
 def test_no_text_protects_nothing_and_is_refused(base: Path) -> None:
     with pytest.raises(DataError, match="no text to protect"):
         prune_tokenizer(open_tokenizer(base), [""])

@@ -103,6 +103,8 @@ def prune_tokenizer(
     builds = built_of(base)
     kept = {base.ids[piece] for piece in keep}
     unused = _unneeded(base, builds, kept | seen.always | seen.learned | seen.aside.keys())
+    if not unused:
+        raise DataError("the protected text needs every entry: there is nothing to take out")
     if num_pieces is not None and num_pieces > len(unused):
         raise DataError(
             f"only {len(unused):,} of {len(base.ids):,} entries are in no protected text and in "
