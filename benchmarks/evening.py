@@ -14,8 +14,9 @@ a run with other overrides. A run is compared with the first one given that has 
 quiet core, one after the other, of the same names and given by `--timed`:
 `pretrain.num_tokens=18_432`.
 
-Where two curves meet is told with an interval of redraws of the probed texts, over steps,
-characters and, of arms that were timed, seconds; `pretrain.probed_texts=64` makes it narrow. A pair
+Where two curves meet is told with an interval of redraws of the probed texts (the middle four
+fifths; of the gaps at the end nine tenths), over steps, characters of training text and, of arms
+that were timed, seconds; `pretrain.probed_texts=64` makes it narrow. A pair
 of 4,000 steps, into `results/evening_long.json`:
 
     hanpaca run evening --run runs/long-plain tokenizer.num_pieces=0 pretrain.row_updates=apart \
@@ -43,12 +44,14 @@ from benchmarks.curves import draw_bits
 from benchmarks.extension_long import meeting
 from hanpaca.data.jsonl import read_jsonl, read_texts
 from hanpaca.manifests import read_manifest
+from hanpaca.model.load import load_tokenizer
 from hanpaca.steps.text_scores import known_score
 from hanpaca.training.adapter import PROBED_CHARACTERS
 from hanpaca.training.monitor import HELDOUT, REPLAY_HELDOUT, TEXT_BITS
 
 RESULTS = Path(__file__).parent / "results"
 REDRAWS = 2_000
+_MOST = PROBED_CHARACTERS[HELDOUT]
 MEASURED: tuple[tuple[str, int, tuple[str, ...]], ...] = (
     ("text.heldout.jsonl", 20_000, ("Han",)),
     ("replay.heldout.jsonl", 20_000, ()),
@@ -62,7 +65,6 @@ def measured(run: Path) -> dict[str, Any]:
     training = "30-pretrain" if whole else "30-pretrain.partial"
     rows = list(read_jsonl(run / training / "metrics.jsonl"))
     tokenizer = read_manifest(run / "10-tokenizer").metrics
-    config = read_manifest(run / "30-pretrain").config if whole else {}
     return {
         "rows": read_manifest(run / "20-base").config,
         "num_pieces": tokenizer["num_pieces"],
@@ -77,13 +79,19 @@ def measured(run: Path) -> dict[str, Any]:
             for row in rows
             if HELDOUT in row
         ],
-        "probed_characters": [
-            min(len(text), PROBED_CHARACTERS[HELDOUT])
-            for text in read_texts(run / "05-data" / "text.heldout.jsonl")[
-                : config.get("probed_texts", 16)
-            ]
-        ],
+        **_probed(run, len(rows[-1].get(TEXT_BITS[HELDOUT], rows[0].get(TEXT_BITS[HELDOUT], [])))),
         **(_scored(run) if whole else {}),
+    }
+
+
+def _probed(run: Path, number: int) -> dict[str, Any]:
+    """Of the texts that were probed: their lengths, and tokens of all held-out text a character."""
+    texts = [text[:_MOST] for text in read_texts(run / "05-data" / "text.heldout.jsonl")]
+    tokenizer = load_tokenizer(run / "10-tokenizer")
+    num_tokens = sum(len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"])
+    return {
+        "probed_characters": [len(text) for text in texts[:number]],
+        "training_tokens_per_character": (num_tokens + 2 * len(texts)) / sum(map(len, texts)),
     }
 
 
@@ -146,7 +154,7 @@ def axes(
         name: one["config"]["block_tokens"]
         * one["config"]["batch_blocks"]
         * (1 - one["config"]["replay_fraction"])
-        / one["tokens_per_character"]
+        / one["training_tokens_per_character"]
         for name, one in arms.items()
         if "config" in one
     }

@@ -62,7 +62,8 @@ class TrainingSettings(RecipeSection):
     sample_steps: int = Field(default=50, ge=1)
     """Steps between samples of the model's own text in the log."""
     probed_texts: int = later(16, ge=1)
-    """Held-out texts that are scored each `sample_steps`; of the old language half as many."""
+    """Held-out texts of a run that are scored each `sample_steps`, in pretraining and instruction
+    tuning half as many of the old language too; and those that pretraining by itself holds out."""
     sharding: Literal["none", "full"] = later("none")
     """Where several processes train: each holds the whole model, or with `full` a part of every
     weight (FSDP2); the model is not probed then."""

@@ -10,6 +10,7 @@ import sentencepiece
 from transformers import AutoTokenizer
 
 from hanpaca.errors import ArtifactError
+from hanpaca.tokenizer.added import named_tokens, role_tokens
 from hanpaca.tokenizer.extension.extend import Extension, extend_tokenizer, write_extension
 from hanpaca.tokenizer.open import open_tokenizer
 from hanpaca.tokenizer.vocabulary import new_spellings
@@ -126,3 +127,12 @@ def test_lists_that_make_no_sense_are_refused_in_one_line(
     with pytest.raises(ArtifactError, match=message) as error:
         extend_tokenizer(base, CHINESE, num_pieces=9)
     assert "\n" not in str(error.value)
+
+
+def test_a_token_counts_as_named_wherever_it_is_named(tmp_path: Path) -> None:
+    config = {"pad_token": "<unk>", "extra_special_tokens": {"image_token": "<image>"}}
+    special = {"pad_token": {"content": "[PAD]"}, "additional_special_tokens": ["<a>"]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special), encoding="utf-8")
+    assert named_tokens(tmp_path) == {"<unk>", "[PAD]", "<a>", "<image>"}
+    assert role_tokens(tmp_path) == {"pad": "[PAD]"}

@@ -272,3 +272,27 @@ def test_a_template_with_a_token_that_is_not_there_is_one_line(pico_base: Path) 
         odd = replace(base, spec=base.spec | {"post_processor": processor})
         with pytest.raises(ArtifactError, match="post_processor names '<none>'"):
             odd.without([])
+
+
+def test_of_two_equal_merges_the_last_one_counts_as_for_the_library(pico_base: Path) -> None:
+    base = open_tokenizer(pico_base)
+    assert isinstance(base, ByteBPE)
+    grown, _ = base.extended([[b"z", b"q"], [b"q", b"w"], [b"z", b"q"]], [b"zq", b"qw"])
+    assert cut(grown, ["zqw"]) == [[b"z", b"qw"]]
+    rank = grown.rank_of()
+    later, earlier = rank("z", "q"), rank("q", "w")
+    assert later is not None
+    assert earlier is not None
+    assert later > earlier
+    pruned = prune_tokenizer(grown, ["zqw"]).tokenizer
+    assert cut(pruned, ["zqw"]) == [[b"z", b"qw"]]
+
+
+def test_the_indent_of_chinese_paragraphs_is_white_space_too(pico_base: Path) -> None:
+    base = open_tokenizer(pico_base)
+    assert isinstance(base, ByteBPE)
+    merges = [[b"\xe3", b"\x80"], [b"\xe3\x80", b"\x80"]]
+    tokenizer, (_, indent) = base.extended(merges, [b"\xe3\x80", "\u3000".encode()])
+    new = prune_tokenizer(tokenizer, ["dog"]).tokenizer
+    assert indent in new.ids
+    assert cut(new, ["\u3000"]) == [["\u3000".encode()]]

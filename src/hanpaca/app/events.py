@@ -145,10 +145,16 @@ def sampling(values: Sequence[Any]) -> Sampling:
     return Sampling(int(tokens), temperature, int(top_k), top_p, min_p, penalty, int(seed))
 
 
-def paced(steps: Iterator[StepT], seconds: Callable[[StepT], float]) -> Iterator[int]:
-    """Count the first of some steps, one each so many seconds as it says itself, and the last."""
+def paced(steps: Iterator[StepT | None], seconds: Callable[[StepT], float]) -> Iterator[int]:
+    """Count the first of some steps, one each so many seconds as it says itself, and the last.
+
+    For None, which is no step, there is a -1.
+    """
     count, last, left = 0, float("-inf"), False
     for step in steps:
+        if step is None:
+            yield -1
+            continue
         now = time.monotonic()
         left = now - last < seconds(step)
         if not left:
@@ -158,9 +164,8 @@ def paced(steps: Iterator[StepT], seconds: Callable[[StepT], float]) -> Iterator
         yield count
 
 
-def _seconds_between(half: Half | None) -> float:
-    """None: nothing came, and the page is shown as it is."""
-    return _SECONDS_BETWEEN * (1 + half.num_written / _LONG) if half else 0.0
+def _seconds_between(half: Half) -> float:
+    return _SECONDS_BETWEEN * (1 + half.num_written / _LONG)
 
 
 def shown(tab: Tab) -> Shown:

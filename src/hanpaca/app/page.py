@@ -184,8 +184,10 @@ def _settings(sampling: Sampling, system: str | None, context_tokens: int) -> li
 
 def _wire(blocks: Any, parts: _Parts, events: Events) -> None:  # noqa: ANN401
     """Everything that asks and stops."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    asking = {"concurrency_id": "asking", "concurrency_limit": None, **quiet}
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    # What waits for an answer to end must not wait for another tab's, too.
+    quiet["concurrency_limit"] = None
+    asking = {"concurrency_id": "asking", **quiet}
     given = [parts.tab, *parts.settings]
     blocks.load(events.start, None, [parts.tab], **quiet)
     asked = [

@@ -8,6 +8,7 @@ every other tab needs.
 
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, TypeVar, cast
 
 StepT = TypeVar("StepT")
@@ -34,5 +35,6 @@ def unwaiting(steps: Generator[StepT, Any, Any]) -> Generator[StepT | None, None
                 return
             yield cast("StepT", step)
     finally:
-        pool.submit(steps.close)
+        with suppress(RuntimeError):  # the interpreter ends, and everything with it
+            pool.submit(steps.close)
         pool.shutdown(wait=False)

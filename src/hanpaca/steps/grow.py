@@ -1,5 +1,6 @@
 """A base model gets a row for every new piece of its vocabulary; every old row stays as it was."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -204,10 +205,12 @@ def check_kept_rows(base: Path, made: Path, kept_ids: Sequence[int]) -> None:
             # A tied head may lie in the base's files a second time.
             new = after[EMBEDDING if name == HEAD and name not in after else name]
             tables = name in (EMBEDDING, HEAD)
-            rows = kept_ids if tables else range(matrix_shape(old.shape)[0])
-            for start in range(0, len(rows), old.block_rows):
-                ids = rows[start : start + old.block_rows]
-                chosen = torch.tensor(ids) - ids[0]
-                pair = old.read(ids[0], ids[-1] + 1)[chosen], new.read(start, start + len(ids))
+            num_rows = matrix_shape(old.shape)[0]
+            rows = kept_ids if tables else range(num_rows)
+            for start in range(0, num_rows, old.block_rows):
+                stop = min(start + old.block_rows, num_rows)
+                first, end = bisect_left(rows, start), bisect_left(rows, stop)
+                chosen = torch.tensor(rows[first:end], dtype=torch.long) - start
+                pair = old.read(start, stop)[chosen], new.read(first, end)
                 if not torch.equal(*(one.view(torch.int32) for one in pair)):
                     raise ArtifactError(f"{made}: {name} is no longer what it was in {base}")

@@ -33,6 +33,8 @@ _SAVED_AS = ("messages", "beside")
 """Keys of a saved conversation, for the first model and the second."""
 _MAX_BYTES = 16 << 20
 """Of a saved conversation."""
+_SECONDS = 0.2
+"""That one waits for one's turn without a sign of life."""
 
 
 class Models:
@@ -97,6 +99,12 @@ class Models:
     def engines(self) -> dict[str, Engine]:
         """Those that stay in memory, by name; see `keep`."""
         return dict(self._kept)
+
+    def is_free(self, seconds: float) -> bool:
+        """Wait so long for a moment in which no model is at work; whether there was one."""
+        if free := self._turn.acquire(timeout=seconds):
+            self._turn.release()
+        return free
 
     @contextmanager
     def at_work(self, name: str) -> Iterator[Asked]:
@@ -203,8 +211,11 @@ class Half:
     def answer(self, models: Models, ask: Callable[[Session], Iterator[str]]) -> Iterator[None]:
         """Let the model write; what comes of it stands in the fields.
 
-        Closing the iterator stops the model. A question that is refused leaves its fault.
+        Closing the iterator stops the model, and one that waits for its turn loses it. A question
+        that is refused leaves its fault.
         """
+        while not models.is_free(_SECONDS):
+            yield
         try:
             with models.at_work(self.name) as self.session.ask_model:
                 if models.documents:

@@ -21,6 +21,8 @@ from hanpaca.tokenizer.sentencepiece_bpe import (
 from hanpaca.tokenizer.vocabulary import Vocabulary
 
 _SPECIAL = "special_tokens_map.json"
+_LISTS = ("additional_special_tokens", "extra_special_tokens", "model_specific_special_tokens")
+"""Where a configuration names tokens without a role, or with one of the model's own."""
 
 
 def with_added_tokens(tokenizer: SentencePieceBPE) -> SentencePieceBPE:
@@ -79,9 +81,13 @@ def named_tokens(folder: Path) -> set[str]:
     Raises:
         ArtifactError: It is damaged.
     """
-    trees = [_tree(folder / name) for name in (CONFIG, _SPECIAL)]
-    more = [one for tree in trees for one in tree.get("additional_special_tokens") or []]
-    return {*role_tokens(folder).values(), *filter(None, map(_text, more))}
+    found: list[object] = []
+    for tree in (_tree(folder / name) for name in (CONFIG, _SPECIAL)):
+        found += [value for key, value in tree.items() if key.endswith("_token")]
+        for key in _LISTS:
+            listed = tree.get(key) or []
+            found += listed.values() if isinstance(listed, dict) else listed
+    return set(filter(None, map(_text, found)))
 
 
 def role_tokens(folder: Path) -> dict[str, str]:
@@ -91,7 +97,7 @@ def role_tokens(folder: Path) -> dict[str, str]:
         ArtifactError: It is damaged.
     """
     found = {}
-    for name in (_SPECIAL, CONFIG):
+    for name in (CONFIG, _SPECIAL):
         for key, value in _tree(folder / name).items():
             if key.endswith("_token") and (text := _text(value)):
                 found[key.removesuffix("_token")] = text

@@ -144,7 +144,7 @@ class ByteBPE:
 
     def rank_of(self) -> Callable[[str, str], int | None]:
         """How late two neighbours are joined: the place of their merge; None if they never are."""
-        places = {pair: place for place, pair in reversed(list(enumerate(self.merges)))}
+        places = {pair: place for place, pair in enumerate(self.merges)}  # the last of equal ones
         return lambda left, right: places.get((left, right))
 
     def without(self, dropped: Collection[str]) -> "tuple[ByteBPE, list[int]]":

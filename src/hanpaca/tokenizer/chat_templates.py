@@ -74,12 +74,15 @@ def written_by(template: str, names: Mapping[str, str]) -> list[str]:
             "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
         },
     }
+    call = {"type": "function", "function": {"name": "tool", "arguments": {"a": "b"}}}
+    called = {"role": "assistant", "content": "", "tool_calls": [call]}
     found = []
     for turns, tools in (
         (asked, None),
         ((*_CONVERSATION, *asked), None),
         ((system, *_CONVERSATION, *asked), None),
         ((system, *asked), [tool]),
+        ((*asked, called, {"role": "tool", "name": "tool", "content": "hanpacaresult"}), [tool]),
     ):
         try:
             texts, _ = cast(Any, render_jinja_template)(

@@ -195,7 +195,7 @@ def _unneeded(base: Extendable, builds: Mapping[str, frozenset[str]], used: set[
         for piece in builds
         if base.ids[piece] in used
         or len(base.surface(piece)) == 1
-        or not base.surface(piece).strip()
+        or not text_of(base.surface(piece)).strip()
     }
     waiting = sorted(builds.keys() - kept - base.special, key=base.ids.__getitem__, reverse=True)
     found: list[str] = []
