@@ -23,8 +23,8 @@ below tens of billions of tokens the model is rather worse for it (Zhao et al., 
 so a smaller gain does not pay. A tokenizer that knows the script already stays below."""
 _ENOUGH_OF_THE_GAIN = 0.9
 _LEVEL = (
-    "With less than half a million characters LoRA without new pieces predicted it better, with two "
-    "million the new pieces did (SmolLM2-135M, 2,000 pieces)."
+    "With less than half a million characters LoRA without new pieces predicted it better, with "
+    "two million the new pieces did (SmolLM2-135M, 2,000 pieces)."
 )
 """The arms of the recipe `evening` met after 800 steps of 512 tokens in a run of 1,200, and after
 1,200 in one of 4,000, which ends .18 bits a character ahead (benchmarks/evening.py)."""
