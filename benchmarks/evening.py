@@ -23,7 +23,8 @@ of 4,000 steps, into `results/evening_long.json`:
         pretrain.num_tokens=2_048_000 pretrain.probed_texts=64 pretrain.sample_steps=200
     hanpaca run evening --run runs/long-twins-2000 \
         pretrain.num_tokens=2_048_000 pretrain.probed_texts=64 pretrain.sample_steps=200
-    python -m benchmarks.evening runs/long-plain runs/long-twins-2000 --result evening_long
+    python -m benchmarks.evening runs/long-plain runs/long-twins-2000 \
+        --timed timed/long-plain timed/long-twins-2000 --result evening_long
 
 Only what is there after pretraining (40-merged) is asked: bits per character of the held-out text
 of both languages, with intervals of redraws of the texts (they do not tell how much training runs

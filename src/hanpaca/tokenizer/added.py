@@ -11,7 +11,7 @@ from typing import Any
 
 from hanpaca.errors import ArtifactError
 from hanpaca.files import read_json
-from hanpaca.tokenizer.folder import ADDED, CONFIG
+from hanpaca.tokenizer.folder import ADDED, CONFIG, token_text
 from hanpaca.tokenizer.sentencepiece_bpe import (
     CONTROL,
     USER_DEFINED,
@@ -87,7 +87,7 @@ def named_tokens(folder: Path) -> set[str]:
         for key in _LISTS:
             listed = tree.get(key) or []
             found += listed.values() if isinstance(listed, dict) else listed
-    return set(filter(None, map(_text, found)))
+    return set(filter(None, map(token_text, found)))
 
 
 def role_tokens(folder: Path) -> dict[str, str]:
@@ -99,7 +99,7 @@ def role_tokens(folder: Path) -> dict[str, str]:
     found = {}
     for name in (CONFIG, _SPECIAL):
         for key, value in _tree(folder / name).items():
-            if key.endswith("_token") and (text := _text(value)):
+            if key.endswith("_token") and (text := token_text(value)):
                 found[key.removesuffix("_token")] = text
     return found
 
@@ -137,12 +137,6 @@ def _checked(file: Path, token: object, number: object, *, special: bool) -> tup
     if not isinstance(token, str) or not token or type(number) is not int or number < 0:
         raise _damaged(file, f"added_tokens gives {str(token)[:40]!r} the id {str(number)[:40]}")
     return token, number, special
-
-
-def _text(token: object) -> str | None:
-    """A token's text, which stands alone or as the `content` of an object."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
 
 
 def _tree(file: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Chat templates of a folder, the default one and those with names, and how their turns end."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,8 +63,6 @@ def written_by(template: str, names: Mapping[str, str]) -> list[str]:
     Returns:
         The texts of those that it does not refuse.
     """
-    from transformers.utils.chat_template_utils import render_jinja_template
-
     asked, system = _CONVERSATION[:1], {"role": "system", "content": "hanpacasystem"}
     tool = {
         "type": "function",
@@ -76,26 +74,18 @@ def written_by(template: str, names: Mapping[str, str]) -> list[str]:
     }
     call = {"type": "function", "function": {"name": "tool", "arguments": {"a": "b"}}}
     called = {"role": "assistant", "content": "", "tool_calls": [call]}
-    found = []
-    for turns, tools in (
+    talks = (
         (asked, None),
         ((*_CONVERSATION, *asked), None),
         ((system, *_CONVERSATION, *asked), None),
         ((system, *asked), [tool]),
         ((*asked, called, {"role": "tool", "name": "tool", "content": "hanpacaresult"}), [tool]),
-    ):
-        try:
-            texts, _ = cast(Any, render_jinja_template)(
-                conversations=[[dict(turn) for turn in turns]],
-                chat_template=template,
-                tools=tools,
-                add_generation_prompt=True,
-                **{f"{role}_token": text for role, text in names.items()},
-            )
-        except _REFUSALS:
-            continue  # it may want other turns, or be broken; who uses it will hear of that
-        found.append(str(texts[0]))
-    return found
+    )
+    found = (
+        _rendered(template, turns, names, tools=tools, add_generation_prompt=True)
+        for turns, tools in talks
+    )
+    return [text for text in found if text is not None]
 
 
 def end_of_turn(template: str, tokens: Collection[str], names: Mapping[str, str]) -> str | None:
@@ -109,20 +99,34 @@ def end_of_turn(template: str, tokens: Collection[str], names: Mapping[str, str]
     Returns:
         None where no token follows, or the template refuses the conversation tried.
     """
+    text = _rendered(template, _CONVERSATION, names)
+    if text is None:
+        return None
+    _, asked, after = text.rpartition(_ANSWER)
+    after = after.lstrip()
+    ends = [token for token in tokens if token and after.startswith(token)]
+    return max(ends, key=len) if asked and ends else None
+
+
+def _rendered(
+    template: str, turns: Sequence[Mapping[str, Any]], names: Mapping[str, str], **more: object
+) -> str | None:
+    """A conversation as a template writes it; None where it refuses.
+
+    It may want other turns, or be broken; who uses it will hear of that.
+    """
     from transformers.utils.chat_template_utils import render_jinja_template
 
     try:
         texts, _ = cast(Any, render_jinja_template)(
-            conversations=[[dict(turn) for turn in _CONVERSATION]],
+            conversations=[[dict(turn) for turn in turns]],
             chat_template=template,
+            **more,
             **{f"{role}_token": text for role, text in names.items()},
         )
     except _REFUSALS:
-        return None  # it may want other turns, or be broken; who uses it will hear of that
-    _, asked, after = str(texts[0]).rpartition(_ANSWER)
-    after = after.lstrip()
-    ends = [token for token in tokens if token and after.startswith(token)]
-    return max(ends, key=len) if asked and ends else None
+        return None
+    return str(texts[0])
 
 
 def _of_files(folder: Path) -> dict[str, str]:

@@ -50,6 +50,12 @@ def listed_tokens(folder: Path) -> list[tuple[str, int]]:
         ) from error
 
 
+def token_text(token: object) -> str | None:
+    """A token's text, which transformers writes alone, or as the `content` of an object."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
+
+
 def write_side_files(
     config: dict[str, Any], base: Path, folder: Path, ids: Mapping[str, int]
 ) -> None:

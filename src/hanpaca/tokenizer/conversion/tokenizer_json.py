@@ -26,7 +26,7 @@ from hanpaca.errors import ArtifactError
 from hanpaca.tokenizer.conversion.around import template_processing
 from hanpaca.tokenizer.conversion.probe import stress_texts
 from hanpaca.tokenizer.conversion.ties import find_ties, merge_list
-from hanpaca.tokenizer.folder import read_config, write_json, write_side_files
+from hanpaca.tokenizer.folder import read_config, token_text, write_json, write_side_files
 from hanpaca.tokenizer.sentencepiece_bpe import (
     FILE_NAME,
     NORMAL,
@@ -206,7 +206,7 @@ def _decoders(settings: Any) -> list[dict[str, Any]]:  # noqa: ANN401  # a gener
 
 def _template(tokenizer: SentencePieceBPE, config: dict[str, Any]) -> dict[str, Any] | None:
     before, after = (
-        _token_text(config[f"{name}_token"]) if config.get(f"add_{name}_token") else None
+        token_text(config[f"{name}_token"]) if config.get(f"add_{name}_token") else None
         for name in ("bos", "eos")
     )
     return template_processing(before, after, tokenizer.ids.__getitem__)
@@ -222,7 +222,7 @@ def _with_flags(
     full = {"clean_up_tokenization_spaces": False} | known | config
     for name, flag, default in zip(("bos", "eos"), flags, (True, False), strict=True):
         wanted = full.get(f"add_{name}_token", default) if flag is None else flag
-        token = _token_text(full.get(f"{name}_token"))
+        token = token_text(full.get(f"{name}_token"))
         if wanted and token not in tokenizer.ids:
             if flag or f"add_{name}_token" in config:
                 raise ArtifactError(
@@ -232,12 +232,6 @@ def _with_flags(
             wanted = False
         full[f"add_{name}_token"] = wanted
     return full
-
-
-def _token_text(token: object) -> str | None:
-    """Read a token, which transformers writes as its text, or as an object with its `content`."""
-    text = token.get("content") if isinstance(token, dict) else token
-    return text if isinstance(text, str) else None
 
 
 def _why_inexact(tokenizer: SentencePieceBPE) -> str:
